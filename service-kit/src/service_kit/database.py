@@ -1,0 +1,167 @@
+"""A service's own PostgreSQL schema: connections, transactions, and which errors will pass.
+
+Every transaction runs with bounded waits. Errors of a server that is away, restarting or out of
+connections come out as `Outage`; conflicts between transactions as `Conflict`, which the runtime
+repeats at once.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
+
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from service_kit.outcomes import Outage
+
+STATEMENT_TIMEOUT_MS: Final = 30_000
+LOCK_TIMEOUT_MS: Final = 10_000
+IDLE_IN_TRANSACTION_TIMEOUT_MS: Final = 60_000
+CONNECT_TIMEOUT: Final = 3.0
+COMMAND_TIMEOUT: Final = 40.0
+
+_DEPENDENCY: Final = "PostgreSQL"
+# Operator intervention, insufficient resources, connection exceptions, and a server that has
+# become read-only because another one took over.
+_OUTAGE_CLASSES: Final = ("08", "53", "57P", "58")
+_OUTAGE_STATES: Final = frozenset({"25006"})
+_CONFLICT_STATES: Final = frozenset({"40001", "40P01", "55P03"})
+
+
+_LOST_CONNECTION: Final = frozenset(
+    {"ConnectionDoesNotExistError", "ConnectionFailureError", "InternalClientError"}
+)
+
+
+class Conflict(Exception):  # noqa: N818 -- what happened between two transactions
+    """Another transaction was in the way; the same unit of work succeeds when it is repeated."""
+
+
+def async_url(url: str) -> str:
+    """`postgresql://…` as SQLAlchemy's asyncpg dialect wants it."""
+    _, separator, rest = url.partition("://")
+    return f"postgresql+asyncpg{separator}{rest}"
+
+
+def translate(error: BaseException) -> BaseException:
+    """The `Outage` or `Conflict` that an error of the driver stands for, or the error itself."""
+    if isinstance(error, PoolTimeoutError):
+        return Outage(_DEPENDENCY, "no free connection in the pool")
+    state = next((state for state in map(_sqlstate, _chain(error)) if state), "")
+    if state in _CONFLICT_STATES:
+        return Conflict(f"{_root(error)}")
+    if state.startswith(_OUTAGE_CLASSES) or state in _OUTAGE_STATES:
+        return Outage(_DEPENDENCY, f"{_root(error)}")
+    lost = isinstance(error, DBAPIError) and error.connection_invalidated
+    if lost or (not state and _is_driver_interface_error(error)):
+        return Outage(_DEPENDENCY, f"the connection was lost: {_root(error)!r}")
+    return error
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.orig if isinstance(cause, DBAPIError) else cause.__cause__
+
+
+def _root(error: BaseException) -> BaseException:
+    *_, root = _chain(error)
+    return root
+
+
+def _sqlstate(error: BaseException) -> str | None:
+    state = getattr(error, "sqlstate", None)
+    return state if isinstance(state, str) else None
+
+
+def _is_driver_interface_error(error: BaseException) -> bool:
+    # What asyncpg raises on a connection that went away under it carries no SQLSTATE.
+    is_driver = isinstance(error, DBAPIError) or type(error).__module__.startswith("asyncpg")
+    return is_driver and (
+        isinstance(_root(error), OSError) or type(_root(error)).__name__ in _LOST_CONNECTION
+    )
+
+
+class Database:
+    """The connections of one process to one schema.
+
+    Args:
+        url: `postgresql://user:password@host:port/database`.
+        schema: the service's own schema; statements need not name it.
+        application_name: shown in `pg_stat_activity`.
+        pool_size: connections kept open; as many again may be opened under load.
+    """
+
+    def __init__(
+        self, url: str, *, schema: str, application_name: str = "moviemetric", pool_size: int = 5
+    ) -> None:
+        self.schema = schema
+        self.outbox_written = asyncio.Event()
+        self._engine: AsyncEngine = create_async_engine(
+            async_url(url),
+            pool_size=pool_size,
+            max_overflow=pool_size,
+            pool_timeout=5,
+            pool_pre_ping=True,
+            pool_recycle=1800,
+            connect_args={
+                "timeout": CONNECT_TIMEOUT,
+                "command_timeout": COMMAND_TIMEOUT,
+                "server_settings": {
+                    "search_path": f'"{schema}", public',
+                    "application_name": application_name,
+                    "statement_timeout": str(STATEMENT_TIMEOUT_MS),
+                    "lock_timeout": str(LOCK_TIMEOUT_MS),
+                    "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_TIMEOUT_MS),
+                    # Compiling a plan costs more than any of the services' statements runs for.
+                    "jit": "off",
+                },
+            },
+        )
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncGenerator[AsyncConnection]:
+        """BEGIN, and COMMIT unless the block raises.
+
+        Raises:
+            Outage: the server is away; whether a COMMIT in flight took effect is unknown.
+            Conflict: another transaction was in the way; nothing took effect.
+        """
+        try:
+            async with AsyncExitStack() as stack:
+                yield await self._begin(stack)
+        except Exception as error:
+            translated = translate(error)
+            if translated is error:
+                raise
+            raise translated from error
+
+    async def _begin(self, stack: AsyncExitStack) -> AsyncConnection:
+        try:
+            return await stack.enter_async_context(self._engine.begin())
+        except OSError as error:
+            # Only here: within the transaction an OSError may be the handler's own.
+            raise Outage(_DEPENDENCY, f"cannot connect: {error or type(error).__name__}") from error
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncGenerator[AsyncConnection]:
+        """A read-only transaction; raises as `transaction`."""
+        async with self.transaction() as connection:
+            await connection.execute(text("SET TRANSACTION READ ONLY"))
+            yield connection
+
+    async def ping(self) -> float:
+        """Seconds that a round trip takes; raises `Outage`."""
+        started = time.perf_counter()
+        async with self.transaction() as connection:
+            await connection.execute(text("SELECT 1"))
+        return time.perf_counter() - started
+
+    async def dispose(self) -> None:
+        """Close all connections."""
+        await self._engine.dispose()

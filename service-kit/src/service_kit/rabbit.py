@@ -1,0 +1,300 @@
+"""RabbitMQ behind the `Broker` port, on aio-pika.
+
+Publishing and consuming use a connection each, because a broker in memory alarm stops reading from
+connections that publish, acknowledgements included. A lost connection is made again in the
+background with growing, jittered delays; publishing fails fast meanwhile, and streams end so that
+their consumers open new ones. Nothing is replayed from memory: what was not confirmed was reported
+to the caller, what was not acknowledged the broker delivers again.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final, cast
+from uuid import uuid4
+
+import aio_pika
+import aiormq.channel
+from aio_pika.abc import AbstractChannel, AbstractConnection, ExchangeType
+from aiormq.abc import DeliveredMessage
+from aiormq.exceptions import AMQPError, DeliveryError
+from aiormq.exceptions import PublishError as ReturnedMessageError
+from pamqp.commands import Basic
+
+from service_kit.broker import (
+    Delivery,
+    DeliveryBuffer,
+    DeliveryStream,
+    Outgoing,
+    PublishError,
+    StreamClosed,
+    Unroutable,
+)
+from service_kit.topology import DELAY_QUEUES, EXCHANGES, QueueSpec
+
+log = logging.getLogger(__name__)
+
+PUBLISH_TIMEOUT: Final = 2.0
+CONNECT_TIMEOUT: Final = 5.0
+DECLARE_TIMEOUT: Final = 30.0
+# Enough to keep the broker busy, few enough that a full socket buffer is felt by the callers.
+MAX_IN_FLIGHT: Final = 512
+_LOST = (AMQPError, OSError, asyncio.TimeoutError, RuntimeError)
+
+
+class _Link:
+    """One connection that is made again whenever it is lost."""
+
+    def __init__(self, url: str, name: str) -> None:
+        self._url = url
+        self._name = name
+        self._connection: AbstractConnection | None = None
+        self._lock = asyncio.Lock()
+        self._retry_at = 0.0
+        self._failures = 0
+        self._closing = False
+
+    @property
+    def connected(self) -> bool:
+        return self._connection is not None and not self._connection.is_closed
+
+    async def connection(self) -> AbstractConnection:
+        """The open connection, made now if there is none.
+
+        Raises:
+            ConnectionError: it cannot be made now. Asking again soon fails at once, so that
+                callers do not queue up behind a broker that is away.
+        """
+        if self._connection is not None and not self._connection.is_closed:
+            return self._connection
+        async with self._lock:
+            if self._connection is not None and not self._connection.is_closed:
+                return self._connection
+            if self._closing:
+                msg = "the connection to RabbitMQ is being closed"
+                raise ConnectionError(msg)
+            wait = self._retry_at - time.monotonic()
+            if wait > 0:
+                msg = f"RabbitMQ is not reachable; next try in {wait:.1f} s"
+                raise ConnectionError(msg)
+            self._connection = await self._connect()
+            return self._connection
+
+    async def _connect(self) -> AbstractConnection:
+        try:
+            connection = await asyncio.wait_for(
+                aio_pika.connect(
+                    self._url, client_properties={"connection_name": self._name}, heartbeat=10
+                ),
+                CONNECT_TIMEOUT,
+            )
+        except _LOST as error:
+            self._failures += 1
+            self._retry_at = time.monotonic() + min(2.0, 0.1 * 2**self._failures) * random.uniform(  # noqa: S311 -- jitter
+                0.5, 1.0
+            )
+            msg = f"cannot connect to RabbitMQ: {type(error).__name__}: {error}"
+            raise ConnectionError(msg) from error
+        if self._failures:
+            log.info("connected to RabbitMQ again", extra={"attempts": self._failures})
+        self._failures = 0
+        return connection
+
+    async def close(self) -> None:
+        self._closing = True
+        if self._connection is not None:
+            with suppress(*_LOST):
+                await asyncio.wait_for(self._connection.close(), 5)
+
+
+class RabbitStream:
+    """Deliveries of one queue on one channel."""
+
+    def __init__(self, channel: AbstractChannel, underlay: aiormq.channel.Channel) -> None:
+        self._channel = channel
+        self._underlay = underlay
+        self._buffer = DeliveryBuffer()
+        self._consumer_tag: str | None = None
+
+    async def start(self, queue: str, prefetch: int) -> None:
+        await self._channel.set_qos(prefetch_count=prefetch)
+        self._channel.close_callbacks.add(self._on_close)
+        # aio-pika's own consume wraps each message twice and runs a task of its own for each; the
+        # channel below it hands over what the buffer needs.
+        answer = await self._underlay.basic_consume(queue, self._on_message)
+        self._consumer_tag = answer.consumer_tag
+
+    def _on_close(self, _sender: object, error: BaseException | None = None) -> None:
+        self._buffer.close(f"the channel closed: {error}")
+
+    async def _on_message(self, message: DeliveredMessage) -> None:
+        headers = cast("dict[str, object]", message.header.properties.headers or {})
+        redeliveries = headers.get("x-delivery-count", 0)
+        self._buffer.add(
+            Delivery(
+                tag=message.delivery_tag or 0,
+                exchange=message.exchange or "",
+                routing_key=message.routing_key or "",
+                body=message.body,
+                headers=headers,
+                redeliveries=redeliveries if isinstance(redeliveries, int) else 0,
+            )
+        )
+
+    @property
+    def closed(self) -> bool:
+        return self._buffer.closed or self._channel.is_closed
+
+    async def take(self, size: int, linger: float) -> list[Delivery]:
+        return await self._buffer.take(size, linger)
+
+    async def acknowledge_through(self, delivery: Delivery) -> None:
+        try:
+            await self._underlay.basic_ack(delivery.tag, multiple=True, wait=False)
+        except _LOST as error:
+            msg = f"too late to acknowledge: {error}"
+            raise StreamClosed(msg) from error
+
+    async def cancel(self) -> None:
+        if self._consumer_tag is not None and not self._channel.is_closed:
+            with suppress(*_LOST):
+                await asyncio.wait_for(self._underlay.basic_cancel(self._consumer_tag), 5)
+        self._buffer.close("the consumer was cancelled")
+        self._buffer.discard()
+
+
+class RabbitBroker:
+    """Publishes with confirms and consumes with acknowledgements on a RabbitMQ server.
+
+    Args:
+        url: `amqp://user:password@host:port/vhost`; several nodes may be given, separated by
+            commas, and are tried in turn by the operating system's resolver or a load balancer.
+        name: shown for the connections in the management UI.
+    """
+
+    def __init__(self, url: str, *, name: str) -> None:
+        self._publishing = _Link(url, f"{name} publishing")
+        self._consuming = _Link(url, f"{name} consuming")
+        self._channel: AbstractChannel | None = None
+        self._underlay: aiormq.channel.Channel | None = None
+        self._channel_lock = asyncio.Lock()
+        self._in_flight = asyncio.Semaphore(MAX_IN_FLIGHT)
+
+    async def declare(self, queues: Sequence[QueueSpec]) -> None:
+        connection = await self._consuming.connection()
+        async with asyncio.timeout(DECLARE_TIMEOUT), connection.channel() as channel:
+            for exchange in EXCHANGES:
+                await channel.declare_exchange(
+                    exchange.name,
+                    ExchangeType(exchange.kind),
+                    durable=True,
+                    arguments=dict(exchange.arguments),
+                )
+            for spec in (*DELAY_QUEUES, *queues):
+                queue = await channel.declare_queue(
+                    spec.name, durable=True, arguments=dict(spec.arguments)
+                )
+                for binding in spec.bindings:
+                    await queue.bind(binding.exchange, binding.routing_key)
+
+    async def publish(self, message: Outgoing) -> None:
+        async with self._in_flight:
+            channel = await self._publishing_channel()
+            try:
+                await channel.basic_publish(
+                    message.body,
+                    exchange=message.exchange,
+                    routing_key=message.routing_key,
+                    properties=Basic.Properties(
+                        content_type=message.content_type,
+                        delivery_mode=2,
+                        # Returned messages are matched by it, so every attempt needs a fresh one.
+                        message_id=uuid4().hex,
+                        headers=cast("dict[str, Any]", message.headers) or None,
+                    ),
+                    mandatory=True,
+                    timeout=PUBLISH_TIMEOUT,
+                    wait=False,
+                )
+            except ReturnedMessageError:
+                raise Unroutable(message.exchange, message.routing_key) from None
+            except DeliveryError as error:
+                msg = f"the broker refused the message: {error}"
+                raise PublishError(msg) from error
+            except TimeoutError as error:
+                msg = f"the broker did not confirm within {PUBLISH_TIMEOUT:g} s"
+                raise PublishError(msg) from error
+            except (*_LOST, asyncio.InvalidStateError) as error:
+                msg = f"the connection to the broker was lost: {type(error).__name__}"
+                raise PublishError(msg) from error
+            except asyncio.CancelledError as error:
+                # The client library cancels what waits for a confirm when its channel closes;
+                # that is not a cancellation of the caller.
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise
+                msg = "the connection to the broker was lost"
+                raise PublishError(msg) from error
+
+    async def publish_many(self, messages: Sequence[Outgoing]) -> list[PublishError | None]:
+        results = await asyncio.gather(
+            *(self.publish(message) for message in messages), return_exceptions=True
+        )
+        errors: list[PublishError | None] = []
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, PublishError):
+                raise result
+            errors.append(result)
+        return errors
+
+    async def _publishing_channel(self) -> aiormq.channel.Channel:
+        if self._underlay is not None and not self._underlay.is_closed:
+            return self._underlay
+        async with self._channel_lock:
+            if self._underlay is not None and not self._underlay.is_closed:
+                return self._underlay
+            try:
+                connection = await self._publishing.connection()
+                self._channel = await asyncio.wait_for(
+                    connection.channel(publisher_confirms=True, on_return_raises=True),
+                    CONNECT_TIMEOUT,
+                )
+                self._underlay = await _underlay(self._channel)
+            except _LOST as error:
+                raise PublishError(str(error)) from error
+            return self._underlay
+
+    @asynccontextmanager
+    async def consume(self, queue: str, prefetch: int) -> AsyncGenerator[DeliveryStream]:
+        connection = await self._consuming.connection()
+        channel = await asyncio.wait_for(
+            connection.channel(publisher_confirms=False), CONNECT_TIMEOUT
+        )
+        try:
+            stream = RabbitStream(channel, await _underlay(channel))
+            await asyncio.wait_for(stream.start(queue, prefetch), CONNECT_TIMEOUT)
+            yield stream
+        finally:
+            with suppress(*_LOST):
+                await asyncio.wait_for(channel.close(), 5)
+
+    async def ping(self) -> float:
+        started = time.perf_counter()
+        try:
+            connection = await self._publishing.connection()
+            channel = await asyncio.wait_for(connection.channel(publisher_confirms=False), 2)
+            await asyncio.wait_for(channel.close(), 2)
+        except _LOST as error:
+            raise ConnectionError(str(error)) from error
+        return time.perf_counter() - started
+
+    async def close(self) -> None:
+        await self._consuming.close()
+        await self._publishing.close()
+
+
+async def _underlay(channel: AbstractChannel) -> aiormq.channel.Channel:
+    return cast("aiormq.channel.Channel", await channel.get_underlay_channel())
