@@ -120,6 +120,10 @@ class Database:
                     "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_TIMEOUT_MS),
                     # Compiling a plan costs more than any of the services' statements runs for.
                     "jit": "off",
+                    # Generic plans made while a table was small outlive its growth.
+                    "plan_cache_mode": "force_custom_plan",
+                    # The schemas live in memory or on flash: random reads cost little more.
+                    "random_page_cost": "1.1",
                 },
             },
         )

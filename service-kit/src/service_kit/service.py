@@ -272,10 +272,10 @@ async def _repeat(periodic: Periodic) -> None:
             await asyncio.sleep(1)
 
 
-def main(name: str, settings_class: Callable[[], S], bootstrap: Callable[[S], Service]) -> None:
+def main(name: str, settings_class: type[S], bootstrap: Callable[[S], Service]) -> None:
     """`python -m <service>` runs it; `python -m <service> migrate` prepares schema and queues."""
     try:
-        settings = settings_class()
+        settings = settings_class()  # pyright: ignore[reportCallIssue] -- the environment fills it
     except ValidationError as error:
         _refuse_settings(name, error)
     configure_logging(name, settings.log_level)

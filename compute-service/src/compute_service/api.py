@@ -1,0 +1,203 @@
+"""The read API: charts, scores and their explanation. Scores are computed for the moment of
+reading."""
+
+from dataclasses import asdict
+from datetime import UTC, date, datetime
+from typing import Annotated, Literal, NoReturn
+
+from fastapi import APIRouter, Query
+from moviemetric_contracts import parse_movie_id
+from moviemetric_contracts.fields import Name
+from pydantic import BaseModel, Field
+from service_kit import Database, ProblemError
+
+from compute_service import repository
+from compute_service.projection import TrendState
+from compute_service.repository import ChartFilter
+from compute_service.trend import Components, FormulaDescription, TrendFormula, Window
+
+MAX_IDS = 500
+
+Limit = Annotated[int, Query(ge=1, le=100)]
+Offset = Annotated[int, Query(ge=0, le=100_000)]
+Score = Annotated[float, Field(ge=0, le=100)]
+
+
+class ChartFilm(BaseModel):
+    """A film in the chart; `rank` counts from 1 among the films that the filters let through."""
+
+    movie_id: str
+    tmdb_id: int | None
+    imdb_id: str | None
+    title: str
+    original_title: str | None
+    original_language: str | None
+    release_date: date | None
+    genres: list[str]
+    vote_average: float | None
+    vote_count: int
+    popularity: float
+    poster_path: str | None
+    rank: int
+    views: int
+    ratings: int
+    final_trend_score: Score
+
+
+class Chart(BaseModel):
+    """A page of the chart; `total` films pass the filters."""
+
+    items: list[ChartFilm]
+    total: int
+    limit: int
+    offset: int
+    window: Window
+    as_of: datetime
+
+
+class TrendSummary(BaseModel):
+    """A film's score in the window `day`; None while the film is not in the catalogue."""
+
+    movie_id: str
+    views: int
+    ratings: int
+    final_trend_score: Score | None
+    in_catalogue: bool
+
+
+class TrendSummaries(BaseModel):
+    """Scores of those films asked for that anything is known of, in the order asked."""
+
+    items: list[TrendSummary]
+    as_of: datetime
+
+
+class TrendExplanation(BaseModel):
+    """A score taken apart."""
+
+    movie_id: str
+    views: int
+    ratings: int
+    final_trend_score: Score | None
+    window: Window
+    in_catalogue: bool
+    components: Components
+    formula: FormulaDescription
+    as_of: datetime
+
+
+def read_api(database: Database, formula: TrendFormula) -> APIRouter:
+    """The routes of this service."""
+    router = APIRouter()
+
+    @router.get("/trending")
+    async def trending(
+        window: Window = Window.DAY,
+        genre: Annotated[Name | None, Query()] = None,
+        year: Annotated[int | None, Query(ge=1, le=9999)] = None,
+        language: Annotated[Name | None, Query(max_length=20)] = None,
+        limit: Limit = 20,
+        offset: Offset = 0,
+    ) -> Chart:
+        now = datetime.now(UTC)
+        wanted = ChartFilter(genre=genre, year=year, language=language)
+        async with database.reading() as connection:
+            entries, total = await repository.read_chart(
+                connection, window, wanted, limit=limit, offset=offset
+            )
+        items = [
+            ChartFilm(
+                **asdict(entry),
+                rank=rank,
+                final_trend_score=formula.score(window, entry.rank_key, now),
+            )
+            for rank, entry in enumerate(entries, start=offset + 1)
+        ]
+        return Chart(items=items, total=total, limit=limit, offset=offset, window=window, as_of=now)
+
+    @router.get("/trends")
+    async def trends(
+        ids: Annotated[str, Query(description="keys of films, separated by commas")],
+    ) -> TrendSummaries:
+        wanted = list(dict.fromkeys(_movie_ids(ids)))
+        now = datetime.now(UTC)
+        async with database.reading() as connection:
+            states = await repository.read_trends(connection, wanted)
+        known = [state for key in wanted if (state := states.get(key)) and _is_known(state)]
+        items = [
+            TrendSummary(
+                movie_id=state.movie_id,
+                views=state.views,
+                ratings=state.ratings.count,
+                final_trend_score=(
+                    formula.score(Window.DAY, state.day.rank_key, now)
+                    if state.in_catalogue
+                    else None
+                ),
+                in_catalogue=state.in_catalogue,
+            )
+            for state in known
+        ]
+        return TrendSummaries(items=items, as_of=now)
+
+    @router.get("/trends/{movie_id}")
+    async def trend(movie_id: str, window: Window = Window.DAY) -> TrendExplanation:
+        key = _movie_id(movie_id, field="movie_id")
+        now = datetime.now(UTC)
+        async with database.reading() as connection:
+            state = (await repository.read_trends(connection, [key])).get(key)
+            film = (await repository.films_in_catalogue(connection, [key])).get(key)
+        if state is None or not _is_known(state):
+            detail = f"nothing is known of {key}: it was neither registered nor viewed nor rated"
+            raise ProblemError(404, "Unknown film", detail)
+        explanation = formula.explain(
+            window,
+            film=film,
+            log_activity=state.of(window).log_activity,
+            views=state.views,
+            ratings=state.ratings,
+            at=now,
+        )
+        return TrendExplanation(
+            movie_id=key,
+            views=state.views,
+            ratings=state.ratings.count,
+            final_trend_score=explanation.score,
+            window=window,
+            in_catalogue=film is not None,
+            components=explanation.components,
+            formula=explanation.formula,
+            as_of=now,
+        )
+
+    return router
+
+
+def _is_known(state: TrendState) -> bool:
+    """A film that was removed before anything happened leaves an empty state behind."""
+    return (
+        state.in_catalogue
+        or state.views > 0
+        or state.ratings.count > 0
+        or state.day.log_activity is not None
+    )
+
+
+def _movie_ids(text: str) -> list[str]:
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not 1 <= len(parts) <= MAX_IDS:
+        _refuse("ids", f"expected 1 to {MAX_IDS} keys separated by commas, got {len(parts)}")
+    return [_movie_id(part, field="ids") for part in parts]
+
+
+def _movie_id(text: str, *, field: Literal["ids", "movie_id"]) -> str:
+    try:
+        return parse_movie_id(text)
+    except ValueError as error:
+        _refuse(field, str(error))
+
+
+def _refuse(field: str, message: str) -> NoReturn:
+    raise ProblemError(
+        422, "Invalid request", f"{field}: {message}", errors=[{"field": field, "message": message}]
+    )

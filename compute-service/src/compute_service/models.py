@@ -1,0 +1,105 @@
+"""The tables of the schema `compute`, as SQLAlchemy Core sees them.
+
+The migrations say the same in SQL together with the CHECK constraints and why they are there; a
+test holds the two against each other.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Computed,
+    Date,
+    DateTime,
+    Double,
+    Index,
+    Integer,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+
+metadata = MetaData()
+
+# Keys are ASCII: the collation "C" compares bytes, which is fast and sorts as Python does.
+_MovieId = Text(collation="C")
+
+movies = Table(
+    "movies",
+    metadata,
+    Column("movie_id", _MovieId, primary_key=True),
+    Column("revision", BigInteger, nullable=False),
+    Column("removed", Boolean, nullable=False),
+    Column("tmdb_id", Integer),
+    Column("imdb_id", Text),
+    Column("title", Text),
+    Column("original_title", Text),
+    Column("original_language", Text),
+    Column("release_date", Date),
+    Column(
+        "release_year",
+        SmallInteger,
+        Computed("(EXTRACT(year FROM release_date))::smallint", persisted=True),
+    ),
+    Column("genres", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("genre_keys", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("vote_average", Double),
+    Column("vote_count", BigInteger),
+    Column("popularity", Double),
+    Column("poster_path", Text),
+    Column("fetched_at", DateTime(timezone=True)),
+    Index("movies_genre_keys", "genre_keys", postgresql_using="gin"),
+    Index("movies_release_year", "release_year"),
+)
+
+trends = Table(
+    "trends",
+    metadata,
+    Column("movie_id", _MovieId, primary_key=True),
+    Column("views", BigInteger, nullable=False, server_default=text("0")),
+    Column("ratings_count", BigInteger, nullable=False, server_default=text("0")),
+    Column("ratings_sum", Double, nullable=False, server_default=text("0")),
+    Column("ratings_revision", BigInteger, nullable=False, server_default=text("0")),
+    Column("log_activity_day", Double),
+    Column("log_activity_week", Double),
+    Column("log_prior_day", Double),
+    Column("log_prior_week", Double),
+    Column("log_quality", Double),
+    Column("rank_key_day", Double),
+    Column("rank_key_week", Double),
+    Column("dirty", Boolean, nullable=False, server_default=text("false")),
+)
+Index(
+    "trends_rank_day",
+    trends.c.rank_key_day.desc(),
+    trends.c.movie_id,
+    postgresql_where=trends.c.rank_key_day.is_not(None),
+)
+Index(
+    "trends_rank_week",
+    trends.c.rank_key_week.desc(),
+    trends.c.movie_id,
+    postgresql_where=trends.c.rank_key_week.is_not(None),
+)
+Index("trends_dirty", trends.c.movie_id, postgresql_where=trends.c.dirty)
+
+activity = Table(
+    "activity",
+    metadata,
+    Column("movie_id", _MovieId, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("occurred_at", DateTime(timezone=True), nullable=False),
+    Column("user_id", Text),
+    Column("session_id", Text),
+)
+
+applied_formula = Table(
+    "applied_formula",
+    metadata,
+    Column("one_row", Boolean, primary_key=True, server_default=text("true")),
+    Column("fingerprint", Text, nullable=False),
+)

@@ -1,0 +1,433 @@
+"""All SQL of the service.
+
+**Locks.** The row in `trends` is a film's mutex: whoever changes anything of a film, here or in
+`movies`, holds it. `lock_trends` takes the locks of a whole batch in the order of the keys,
+missing rows first, and so does the announcer, hence no two transactions ever wait for each other
+in a circle:
+
+- While rows are being inserted, only uncommitted rows of one's own are held, in ascending order;
+  those who wait for them are inserting, too.
+- While existing rows are being locked, nobody inserting is waited for, since every row is there.
+"""
+
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any, Final
+
+from moviemetric_contracts import Movie
+from sqlalchemy import ColumnElement, Row, func, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from compute_service.models import movies, trends
+from compute_service.projection import TrendState, WindowState
+from compute_service.trend import Film, Kind, Ratings, Window
+
+_APPEND_ACTIVITY: Final = text("""
+    INSERT INTO activity (movie_id, kind, occurred_at, user_id, session_id)
+    SELECT * FROM unnest(
+        CAST(:movie_ids AS text[]), CAST(:kinds AS text[]), CAST(:moments AS timestamptz[]),
+        CAST(:users AS text[]), CAST(:sessions AS text[]))
+""")
+_INSERT_MISSING: Final = text("""
+    INSERT INTO trends (movie_id)
+    SELECT id FROM unnest(CAST(:ids AS text[])) AS id ORDER BY id COLLATE "C"
+    ON CONFLICT DO NOTHING
+""")
+_STATE_COLUMNS: Final = """
+    movie_id, views, ratings_count, ratings_sum, ratings_revision, log_quality,
+    log_activity_day, log_prior_day, rank_key_day,
+    log_activity_week, log_prior_week, rank_key_week
+"""
+# Joins rather than `= ANY(...)`: a plan made while a table was small and kept for too long may scan
+# it, which then costs rows plus keys, not rows times keys.
+_LOCK: Final = text(f"""
+    SELECT {_STATE_COLUMNS} FROM unnest(CAST(:ids AS text[])) AS id
+    JOIN trends ON movie_id = id
+    ORDER BY movie_id FOR NO KEY UPDATE OF trends
+""")  # noqa: S608 -- made of constants
+_READ: Final = text(f"""
+    SELECT {_STATE_COLUMNS} FROM unnest(CAST(:ids AS text[])) AS id JOIN trends ON movie_id = id
+""")  # noqa: S608 -- made of constants
+_SAVE: Final = text("""
+    UPDATE trends SET
+        views = new.views,
+        ratings_count = new.ratings_count,
+        ratings_sum = new.ratings_sum,
+        ratings_revision = new.ratings_revision,
+        log_quality = new.log_quality,
+        log_activity_day = new.log_activity_day,
+        log_prior_day = new.log_prior_day,
+        rank_key_day = new.rank_key_day,
+        log_activity_week = new.log_activity_week,
+        log_prior_week = new.log_prior_week,
+        rank_key_week = new.rank_key_week,
+        dirty = new.rank_key_day IS NOT NULL
+    FROM unnest(
+        CAST(:movie_id AS text[]), CAST(:views AS bigint[]), CAST(:ratings_count AS bigint[]),
+        CAST(:ratings_sum AS float8[]), CAST(:ratings_revision AS bigint[]),
+        CAST(:log_quality AS float8[]), CAST(:log_activity_day AS float8[]),
+        CAST(:log_prior_day AS float8[]), CAST(:rank_key_day AS float8[]),
+        CAST(:log_activity_week AS float8[]), CAST(:log_prior_week AS float8[]),
+        CAST(:rank_key_week AS float8[])
+    ) AS new (
+        movie_id, views, ratings_count, ratings_sum, ratings_revision, log_quality,
+        log_activity_day, log_prior_day, rank_key_day,
+        log_activity_week, log_prior_week, rank_key_week)
+    WHERE trends.movie_id = new.movie_id
+""")
+# JSON rather than arrays, because genres are a list in a row and differ in length.
+_UPSERT_MOVIES: Final = text("""
+    INSERT INTO movies (
+        movie_id, revision, removed, tmdb_id, imdb_id, title, original_title, original_language,
+        release_date, genres, genre_keys, vote_average, vote_count, popularity, poster_path,
+        fetched_at)
+    SELECT
+        movie_id, revision, removed, tmdb_id, imdb_id, title, original_title, original_language,
+        release_date, genres, genre_keys, vote_average, vote_count, popularity, poster_path,
+        fetched_at
+    FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS new (
+        movie_id text, revision bigint, removed boolean, tmdb_id integer, imdb_id text, title text,
+        original_title text, original_language text, release_date date, genres text[],
+        genre_keys text[], vote_average float8, vote_count bigint, popularity float8,
+        poster_path text, fetched_at timestamptz)
+    ON CONFLICT (movie_id) DO UPDATE SET
+        revision = excluded.revision,
+        removed = excluded.removed,
+        tmdb_id = excluded.tmdb_id,
+        imdb_id = excluded.imdb_id,
+        title = excluded.title,
+        original_title = excluded.original_title,
+        original_language = excluded.original_language,
+        release_date = excluded.release_date,
+        genres = excluded.genres,
+        genre_keys = excluded.genre_keys,
+        vote_average = excluded.vote_average,
+        vote_count = excluded.vote_count,
+        popularity = excluded.popularity,
+        poster_path = excluded.poster_path,
+        fetched_at = excluded.fetched_at
+    WHERE movies.revision < excluded.revision
+    RETURNING movie_id
+""")
+_FILMS: Final = text("""
+    SELECT movie_id, vote_average, vote_count, popularity, fetched_at
+    FROM unnest(CAST(:ids AS text[])) AS id JOIN movies ON movie_id = id
+    WHERE NOT removed
+""")
+_TRY_TO_BE_THE_ANNOUNCER: Final = text("""
+    SELECT pg_try_advisory_xact_lock(hashtextextended('compute-service trend announcer', 0))
+""")
+_LOCK_DIRTY: Final = text(f"""
+    SELECT {_STATE_COLUMNS} FROM trends
+    WHERE dirty AND movie_id > :after
+    ORDER BY movie_id LIMIT :limit FOR NO KEY UPDATE
+""")  # noqa: S608 -- made of constants
+_MARK_CLEAN: Final = text("""
+    UPDATE trends SET dirty = false
+    FROM unnest(CAST(:ids AS text[])) AS id WHERE movie_id = id
+""")
+_NEXT_REVISION: Final = text("SELECT nextval('trend_revision')")
+_STOP_CHANGES: Final = text("LOCK TABLE trends IN SHARE ROW EXCLUSIVE MODE")
+_NO_TIMEOUT: Final = text("SET LOCAL statement_timeout = 0")
+_ALL_ACTIVITY: Final = text("SELECT movie_id, kind, occurred_at FROM activity")
+_TREND_KEYS: Final = text("SELECT movie_id FROM trends ORDER BY movie_id")
+_APPLIED_FORMULA: Final = text("SELECT fingerprint FROM applied_formula")
+_APPLY_FORMULA: Final = text("""
+    INSERT INTO applied_formula (fingerprint) VALUES (:fingerprint)
+    ON CONFLICT (one_row) DO UPDATE SET fingerprint = excluded.fingerprint
+""")
+# asyncpg takes the very first moment of the calendar for -infinity.
+_EARLIEST: Final = datetime.min.replace(microsecond=1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Impulse:
+    """Somebody did something with a film. `occurred_at` is already clamped to the server's
+    clock."""
+
+    movie_id: str
+    kind: Kind
+    occurred_at: datetime
+    user_id: str | None = None
+    session_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """The film left the catalogue."""
+
+    movie_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChartFilter:
+    """Which films of a chart are wanted; None: all."""
+
+    genre: str | None = None
+    year: int | None = None
+    language: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChartEntry:
+    """A film in a chart, as the catalogue has it."""
+
+    movie_id: str
+    tmdb_id: int | None
+    imdb_id: str | None
+    title: str
+    original_title: str | None
+    original_language: str | None
+    release_date: date | None
+    genres: list[str]
+    vote_average: float | None
+    vote_count: int
+    popularity: float
+    poster_path: str | None
+    views: int
+    ratings: int
+    rank_key: float
+
+
+async def append_activity(connection: AsyncConnection, impulses: Sequence[Impulse]) -> None:
+    """Keep the raw events, in one statement."""
+    await connection.execute(
+        _APPEND_ACTIVITY,
+        {
+            "movie_ids": [impulse.movie_id for impulse in impulses],
+            "kinds": [impulse.kind.value for impulse in impulses],
+            "moments": [max(impulse.occurred_at, _EARLIEST) for impulse in impulses],
+            "users": [impulse.user_id for impulse in impulses],
+            "sessions": [impulse.session_id for impulse in impulses],
+        },
+    )
+
+
+async def lock_trends(
+    connection: AsyncConnection, movie_ids: Sequence[str]
+) -> dict[str, TrendState]:
+    """The states of the films, created where missing, held until the end of the transaction."""
+    ids = sorted(set(movie_ids))
+    await connection.execute(_INSERT_MISSING, {"ids": ids})
+    rows = await connection.execute(_LOCK, {"ids": ids})
+    return {row.movie_id: _state(row) for row in rows}
+
+
+async def read_trends(
+    connection: AsyncConnection, movie_ids: Sequence[str]
+) -> dict[str, TrendState]:
+    """The states of those films that anything is known of."""
+    rows = await connection.execute(_READ, {"ids": list(movie_ids)})
+    return {row.movie_id: _state(row) for row in rows}
+
+
+async def save_locked(connection: AsyncConnection, states: Sequence[TrendState]) -> None:
+    """Write states whose locks are held; those with a score will be announced."""
+    await connection.execute(
+        _SAVE,
+        {
+            "movie_id": [state.movie_id for state in states],
+            "views": [state.views for state in states],
+            "ratings_count": [state.ratings.count for state in states],
+            "ratings_sum": [state.ratings.total for state in states],
+            "ratings_revision": [state.ratings_revision for state in states],
+            "log_quality": [state.log_quality for state in states],
+            "log_activity_day": [state.day.log_activity for state in states],
+            "log_prior_day": [state.day.log_prior for state in states],
+            "rank_key_day": [state.day.rank_key for state in states],
+            "log_activity_week": [state.week.log_activity for state in states],
+            "log_prior_week": [state.week.log_prior for state in states],
+            "rank_key_week": [state.week.rank_key for state in states],
+        },
+    )
+
+
+async def write_newer_movies(
+    connection: AsyncConnection,
+    versions: Mapping[str, tuple[int, Movie | Removal]],
+    *,
+    latest: datetime,
+) -> list[str]:
+    """Store each version whose revision is above the stored one. Answers the keys that changed.
+
+    Args:
+        versions: by key, a revision and the film or its removal. Their trends must be locked.
+        latest: times of fetching after this one are stored as this one.
+    """
+    rows = [
+        _movie_row(content, revision, latest) for _, (revision, content) in sorted(versions.items())
+    ]
+    changed = await connection.execute(_UPSERT_MOVIES, {"rows": json.dumps(rows)})
+    return list(changed.scalars())
+
+
+async def films_in_catalogue(
+    connection: AsyncConnection, movie_ids: Sequence[str]
+) -> dict[str, Film]:
+    """What the score needs of those films that are in the catalogue."""
+    rows = await connection.execute(_FILMS, {"ids": list(movie_ids)})
+    return {
+        row.movie_id: Film(
+            vote_average=row.vote_average,
+            vote_count=row.vote_count,
+            popularity=row.popularity,
+            fetched_at=row.fetched_at,
+        )
+        for row in rows
+    }
+
+
+async def try_to_be_the_announcer(connection: AsyncConnection) -> bool:
+    """Whether nobody else announces until the end of this transaction.
+
+    One at a time, so that revisions are committed in the order of their numbers. Skipping locked
+    rows instead would pass over the busiest films again and again.
+    """
+    return bool((await connection.execute(_TRY_TO_BE_THE_ANNOUNCER)).scalar_one())
+
+
+async def take_dirty(connection: AsyncConnection, *, after: str, limit: int) -> list[TrendState]:
+    """The next changed films by key above `after`, locked, and no longer marked as changed."""
+    rows = await connection.execute(_LOCK_DIRTY, {"after": after, "limit": limit})
+    states = [_state(row) for row in rows]
+    if states:
+        await connection.execute(_MARK_CLEAN, {"ids": [state.movie_id for state in states]})
+    return states
+
+
+async def next_revision(connection: AsyncConnection) -> int:
+    """A number above all that were given out before."""
+    return int((await connection.execute(_NEXT_REVISION)).scalar_one())
+
+
+async def stop_changes(connection: AsyncConnection) -> None:
+    """Until the end of the transaction nobody else changes trends; it may take its time."""
+    await connection.execute(_NO_TIMEOUT)
+    await connection.execute(_STOP_CHANGES)
+
+
+async def all_trend_keys(connection: AsyncConnection) -> list[str]:
+    """Every film that has a state, in the order of the keys."""
+    return list((await connection.execute(_TREND_KEYS)).scalars())
+
+
+async def stream_activity(
+    connection: AsyncConnection, *, size: int = 5000
+) -> AsyncIterator[Sequence[tuple[str, Kind, datetime]]]:
+    """All that ever happened, in no order, in pieces of `size` rows: key, kind, when."""
+    async with connection.stream(_ALL_ACTIVITY) as rows:
+        async for partition in rows.partitions(size):
+            yield [(row.movie_id, Kind(row.kind), row.occurred_at) for row in partition]
+
+
+async def applied_formula(connection: AsyncConnection) -> str | None:
+    """The fingerprint of the formula that the stored states were made with; None for none yet."""
+    fingerprint: str | None = (await connection.execute(_APPLIED_FORMULA)).scalar_one_or_none()
+    return fingerprint
+
+
+async def record_applied_formula(connection: AsyncConnection, fingerprint: str) -> None:
+    """From now on the stored states are made with this formula."""
+    await connection.execute(_APPLY_FORMULA, {"fingerprint": fingerprint})
+
+
+async def read_chart(
+    connection: AsyncConnection,
+    window: Window,
+    wanted: ChartFilter,
+    *,
+    limit: int,
+    offset: int,
+) -> tuple[list[ChartEntry], int]:
+    """A page of the chart, best first, ties by key; and how many films the whole chart has."""
+    rank_key = trends.c.rank_key_day if window is Window.DAY else trends.c.rank_key_week
+    ranked = rank_key.is_not(None)
+    conditions = _conditions(wanted)
+    page = (
+        select(
+            movies.c.movie_id,
+            movies.c.tmdb_id,
+            movies.c.imdb_id,
+            movies.c.title,
+            movies.c.original_title,
+            movies.c.original_language,
+            movies.c.release_date,
+            movies.c.genres,
+            movies.c.vote_average,
+            movies.c.vote_count,
+            movies.c.popularity,
+            movies.c.poster_path,
+            trends.c.views,
+            trends.c.ratings_count,
+            rank_key,
+        )
+        .join_from(trends, movies, trends.c.movie_id == movies.c.movie_id)
+        .where(ranked, *conditions)
+        .order_by(rank_key.desc(), trends.c.movie_id)
+        .limit(limit)
+        .offset(offset)
+    )
+    total = select(func.count()).select_from(trends).where(ranked)
+    if conditions:
+        total = total.join(movies, trends.c.movie_id == movies.c.movie_id).where(*conditions)
+    entries = [ChartEntry(*row) for row in await connection.execute(page)]
+    return entries, (await connection.execute(total)).scalar_one()
+
+
+def _conditions(wanted: ChartFilter) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if wanted.genre is not None:
+        conditions.append(movies.c.genre_keys.contains([genre_key(wanted.genre)]))
+    if wanted.year is not None:
+        conditions.append(movies.c.release_year == wanted.year)
+    if wanted.language is not None:
+        conditions.append(func.lower(movies.c.original_language) == wanted.language.lower())
+    return conditions
+
+
+def genre_key(genre: str) -> str:
+    """By what genres are compared: `Science Fiction` and `science fiction` are the same."""
+    return genre.strip().casefold()
+
+
+def _movie_row(content: Movie | Removal, revision: int, latest: datetime) -> dict[str, Any]:
+    if isinstance(content, Removal):
+        return {
+            "movie_id": content.movie_id,
+            "revision": revision,
+            "removed": True,
+            "genres": [],
+            "genre_keys": [],
+        }
+    return {
+        "movie_id": content.movie_id,
+        "revision": revision,
+        "removed": False,
+        "tmdb_id": content.tmdb_id,
+        "imdb_id": content.imdb_id,
+        "title": content.title,
+        "original_title": content.original_title,
+        "original_language": content.original_language,
+        "release_date": content.release_date.isoformat() if content.release_date else None,
+        "genres": list(content.genres),
+        "genre_keys": [genre_key(genre) for genre in content.genres],
+        "vote_average": content.vote_average,
+        "vote_count": content.vote_count,
+        "popularity": content.popularity,
+        "poster_path": content.poster_path,
+        "fetched_at": min(content.fetched_at, latest).isoformat(),
+    }
+
+
+def _state(row: Row[Any]) -> TrendState:
+    return TrendState(
+        movie_id=row.movie_id,
+        views=row.views,
+        ratings=Ratings(count=row.ratings_count, total=row.ratings_sum),
+        ratings_revision=row.ratings_revision,
+        log_quality=row.log_quality,
+        day=WindowState(row.log_activity_day, row.log_prior_day, row.rank_key_day),
+        week=WindowState(row.log_activity_week, row.log_prior_week, row.rank_key_week),
+    )

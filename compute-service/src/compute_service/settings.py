@@ -1,0 +1,55 @@
+"""The service's settings, read from environment variables of the same name in upper case."""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+from service_kit import ServiceSettings
+
+from compute_service.trend import TrendFormula
+
+_DEFAULTS = TrendFormula()
+
+
+class Settings(ServiceSettings):
+    """Every parameter of the trend formula, and how often its changes are announced.
+
+    `TrendFormula` says what the parameters mean and checks them.
+    """
+
+    http_port: int = 8103
+
+    trend_announce_seconds: float = Field(default=1.0, gt=0, le=3600)
+    trend_activity_exponent: float = _DEFAULTS.activity_exponent
+    trend_half_life_day_hours: float = _DEFAULTS.half_life_day_hours
+    trend_half_life_week_hours: float = _DEFAULTS.half_life_week_hours
+    trend_view_weight: float = _DEFAULTS.view_weight
+    trend_rating_weight: float = _DEFAULTS.rating_weight
+    trend_prior_weight: float = _DEFAULTS.prior_weight
+    trend_global_mean: float = _DEFAULTS.global_mean
+    trend_global_weight: float = _DEFAULTS.global_weight
+    trend_vote_cap: int = _DEFAULTS.vote_cap
+    trend_reference: float = _DEFAULTS.reference
+
+    @model_validator(mode="after")
+    def _formula_makes_sense(self) -> Self:
+        self.trend_formula()
+        return self
+
+    def trend_formula(self) -> TrendFormula:
+        """The formula these settings describe.
+
+        Raises:
+            ValueError: a parameter is out of its range; the message names it.
+        """
+        return TrendFormula(
+            activity_exponent=self.trend_activity_exponent,
+            half_life_day_hours=self.trend_half_life_day_hours,
+            half_life_week_hours=self.trend_half_life_week_hours,
+            view_weight=self.trend_view_weight,
+            rating_weight=self.trend_rating_weight,
+            prior_weight=self.trend_prior_weight,
+            global_mean=self.trend_global_mean,
+            global_weight=self.trend_global_weight,
+            vote_cap=self.trend_vote_cap,
+            reference=self.trend_reference,
+        )

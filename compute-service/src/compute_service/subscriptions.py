@@ -1,0 +1,39 @@
+"""Which queue brings which events to which handler."""
+
+from typing import Any
+
+from moviemetric_contracts import (
+    MovieRated,
+    MovieRemoved,
+    MovieUnrated,
+    MovieUpserted,
+    MovieViewed,
+    RatingAggregated,
+)
+from service_kit import Subscription
+
+from compute_service.handlers import TrendHandlers
+
+
+def subscriptions(handlers: TrendHandlers) -> tuple[Subscription[Any], ...]:
+    """The queues of this service."""
+    return (
+        Subscription(
+            queue="compute-service.movie-viewed",
+            accepts=(MovieViewed,),
+            handle=handlers.count_views,
+            batch_size=500,
+        ),
+        Subscription(
+            queue="compute-service.catalogue",
+            accepts=(MovieUpserted, MovieRemoved),
+            handle=handlers.follow_catalogue,
+            batch_size=200,
+        ),
+        Subscription(
+            queue="compute-service.ratings",
+            accepts=(MovieRated, MovieUnrated, RatingAggregated),
+            handle=handlers.follow_ratings,
+            batch_size=500,
+        ),
+    )

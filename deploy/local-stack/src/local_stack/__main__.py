@@ -1,0 +1,166 @@
+"""The command line behind `make up`, `down`, `reset`, `status`, `logs` and `env`."""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from local_stack.processes import StartError, log_tail
+from local_stack.servers import MissingProgramError
+from local_stack.settings import Home, HomeError, find_home
+from local_stack.stack import BusyError, Row, Stack, UpError
+
+# this file is <checkout>/deploy/local-stack/src/local_stack/__main__.py
+_ROOT = Path(__file__).resolve().parents[4]
+_SAMPLE = _ROOT / "deploy" / "sample-catalogue" / "movies.jsonl"
+_HOW_TO_GO_ON = """
+What runs so far stays up. `make status` shows it, `make logs SERVICE=<name>` shows a whole log.
+When the cause is gone, `make up` starts what is missing; `make down` stops everything."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    home = find_home(_ROOT, os.environ)
+    stack = Stack(_ROOT, home, os.environ, say=_say, sample=_SAMPLE if _SAMPLE.exists() else None)
+    try:
+        match options.command:
+            case "up":
+                return _up(stack)
+            case "down":
+                _say("stopped; the data are kept" if stack.down() else "nothing was running")
+            case "reset":
+                stack.reset()
+                _say(f"stopped, and everything under {home.folder} is deleted")
+            case "status":
+                return _status(stack)
+            case "env":
+                for key, value in stack.settings().connections().items():
+                    _say(f"{key}={value}")
+            case _:
+                return _logs(home, options.service, options.lines, follow=options.follow)
+    except UpError as error:
+        return _fail(f"{error}\n{_HOW_TO_GO_ON}")
+    except (BusyError, HomeError, MissingProgramError, StartError) as error:
+        return _fail(str(error))
+    except PermissionError as error:
+        return _fail(
+            f"{error.filename} cannot be used by this account: {error.strerror}. Use the account "
+            "that made it, or set MOVIEMETRIC_HOME to another folder."
+        )
+    except KeyboardInterrupt:
+        return _fail("interrupted; `make down` stops what was started, `make up` goes on")
+    except BrokenPipeError:
+        # the reader (`| head`) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="local_stack", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("up", help="start everything and wait until it serves")
+    commands.add_parser("down", help="stop everything; the data are kept")
+    commands.add_parser("reset", help="stop everything and delete all data")
+    commands.add_parser("status", help="what runs; exit status 1 when something does not")
+    commands.add_parser("env", help="print the connection settings as KEY=value lines")
+    logs = commands.add_parser("logs", help="print the last lines of one log, or of all")
+    logs.add_argument("service", nargs="?", help="a name that `status` shows")
+    logs.add_argument("-n", "--lines", type=int, default=40, help="how many (default 40)")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on until interrupted")
+    return parser
+
+
+def _up(stack: Stack) -> int:
+    before = time.monotonic()
+    started = stack.up()
+    settings = stack.settings()
+    seconds = time.monotonic() - before
+    gateway = settings.http("GATEWAY")
+    _say(f"everything is up, after {seconds:.0f} s" if started else "everything is up already")
+    _say(f"""
+  API           {gateway}/api/v1
+  API docs      {gateway}/docs
+  RabbitMQ UI   {settings.http("RABBITMQ_MANAGEMENT")}  (user and password: make env)
+
+Try:
+  curl -X POST {gateway}/api/v1/movies/register -H 'content-type: application/json' \
+-d '{{"tmdb_id": 27205}}'
+  curl '{gateway}/api/v1/movies/trending?limit=5'
+  curl '{gateway}/api/v1/search?q=incepton'
+""")
+    return 0
+
+
+def _status(stack: Stack) -> int:
+    rows = stack.status()
+    _say(f"{'NAME':<18}{'PID':>8}{'PORT':>7}  {'STATE':<10}{'RSS':>9}{'UPTIME':>12}")
+    for row in rows:
+        _say(_line(row))
+    return 0 if all(row.state == "running" for row in rows) else 1
+
+
+def _line(row: Row) -> str:
+    pid = "-" if row.pid is None else str(row.pid)
+    rss = "-" if row.rss is None else f"{row.rss / 2**20:.0f} MiB"
+    uptime = "-" if row.uptime is None else _duration(row.uptime)
+    return f"{row.name:<18}{pid:>8}{row.port:>7}  {row.state:<10}{rss:>9}{uptime:>12}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, whole = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{whole:02}"
+
+
+def _logs(home: Home, service: str | None, lines: int, *, follow: bool) -> int:
+    logs = {path.stem: path for path in sorted(home.logs.glob("*.log"))}
+    if service is not None and service not in logs:
+        return _fail(f"there is no log of {service!r}; there are: {', '.join(logs) or 'none'}")
+    shown = logs if service is None else {service: logs[service]}
+    width = 0 if service is not None else max(map(len, shown), default=0)
+    positions = {name: path.stat().st_size for name, path in shown.items()}
+    for name, path in shown.items():
+        for line in log_tail(path, lines):
+            _say(_labelled(name, line, width))
+    while follow:
+        for name, path in shown.items():
+            positions[name] = _print_new(name, path, positions[name], width)
+        sys.stdout.flush()
+        time.sleep(0.3)
+    return 0
+
+
+def _print_new(name: str, path: Path, position: int, width: int) -> int:
+    """Print the whole lines behind the position; returns where they end."""
+    if not path.exists():
+        return 0
+    if path.stat().st_size < position:
+        position = 0  # a new file after rotation or reset
+    with path.open("rb") as file:
+        file.seek(position)
+        new = file.read()
+    complete = new[: new.rfind(b"\n") + 1]
+    for line in complete.decode(errors="replace").splitlines():
+        _say(_labelled(name, line, width))
+    return position + len(complete)
+
+
+def _labelled(name: str, line: str, width: int) -> str:
+    return f"{name:<{width}} | {line}" if width else line
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _fail(message: str) -> int:
+    sys.stderr.write(f"{message}\n")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

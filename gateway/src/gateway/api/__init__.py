@@ -1,0 +1,1 @@
+"""The public API, parted by domain; `gateway.api.app` puts it together."""

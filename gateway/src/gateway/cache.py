@@ -1,0 +1,199 @@
+"""Answers kept in Redis, dropped by tags, and never wrong because of a race.
+
+An entry is `1|stored_at|fresh_until|generations\\n` followed by the body's bytes (times in seconds
+since 1970). A tag's generation is a random token in a key of its own; dropping a tag replaces the
+token. A reader takes the generations *before* it asks the service and stores them with the answer,
+so an answer that was under way while its tag was dropped never counts as fresh. It stays as the
+stale copy for when the service is away, until it is `KEEP` old.
+
+Redis being away is no error: lookups find nothing, stores do nothing, and a breaker lets a frozen
+server cost one timeout in each pause. Drops that could not be done are repeated by `catch_up`.
+"""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar, cast
+from uuid import uuid4
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from gateway.breaker import Breaker
+
+log = logging.getLogger(__name__)
+
+KEEP: Final = 24 * 3600
+REMEMBER: Final = 24 * 3600
+# Tags outlive every entry that was stored under them.
+_TAG_LIFE: Final = 2 * KEEP
+_PREFIX: Final = "gateway:"
+_ALL: Final = "all"
+_MAX_OWED: Final = 10_000
+_TIMEOUT: Final = 0.1
+_PAUSE: Final = 2.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A stored answer; times in seconds since 1970."""
+
+    stored_at: float
+    fresh_until: float
+    generations: bytes
+    body: bytes
+
+    def pack(self) -> bytes:
+        """The bytes that Redis keeps."""
+        head = f"1|{self.stored_at:.3f}|{self.fresh_until:.3f}|".encode()
+        return head + self.generations + b"\n" + self.body
+
+    @classmethod
+    def unpack(cls, value: bytes) -> "Entry | None":
+        """The entry in `value`, None when another version of this program wrote it."""
+        head, _, body = value.partition(b"\n")
+        match head.split(b"|"):
+            case [b"1", stored_at, fresh_until, generations]:
+                return cls(float(stored_at), float(fresh_until), generations, body)
+            case _:
+                return None
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """What Redis had, and the generations that an answer read from now on is stored under."""
+
+    entry: Entry | None
+    generations: bytes
+
+    def fresh(self, now: float) -> bool:
+        """Whether the entry may be served without asking the service."""
+        entry = self.entry
+        return (
+            entry is not None and now < entry.fresh_until and entry.generations == self.generations
+        )
+
+
+def connect(url: str) -> "Redis":
+    """A client that gives up after 0.1 s and does not retry by itself."""
+    return Redis.from_url(  # pyright: ignore[reportUnknownMemberType] -- its options are untyped
+        url,
+        socket_timeout=_TIMEOUT,
+        socket_connect_timeout=_TIMEOUT,
+        retry=Retry(NoBackoff(), 0),
+        max_connections=256,
+    )
+
+
+class Cache:
+    """See the module's docstring. `client` is closed by `close`."""
+
+    def __init__(self, client: "Redis", breaker: Breaker | None = None) -> None:
+        self._client = client
+        self._breaker = breaker or Breaker(_PAUSE)
+        self._owed: set[str] = set()
+
+    async def lookup(self, key: str, tags: Sequence[str]) -> Lookup | None:
+        """The entry under `key` and the present generations of `tags`; None: Redis is away."""
+        names = [_entry_key(key), _tag_key(_ALL), *(_tag_key(tag) for tag in tags)]
+        values = await self._attempt(lambda: self._mget(names))
+        if values is None:
+            return None
+        generations = b",".join(value or b"0" for value in values[1:])
+        entry = Entry.unpack(values[0]) if values[0] is not None else None
+        return Lookup(entry, generations)
+
+    async def store(self, key: str, body: bytes, *, generations: bytes, ttl: float) -> None:
+        """Keep `body`, fresh for `ttl` seconds unless a tag is dropped."""
+        now = time.time()
+        value = Entry(now, now + ttl, generations, body).pack()
+        await self._attempt(lambda: self._set(_entry_key(key), value, KEEP))
+
+    async def forget(self, key: str) -> None:
+        """Drop one entry, its stale copy included."""
+        await self._attempt(lambda: self._delete(_entry_key(key)))
+
+    async def drop(self, tags: Collection[str]) -> None:
+        """No answer stored under one of `tags` counts as fresh from now on.
+
+        If Redis is away the tags are remembered for `catch_up`; too many of them become all.
+        """
+        if not tags:
+            return
+        names = [_tag_key(tag) for tag in tags]
+        if await self._attempt(lambda: self._renew(names)) is None:
+            self._owed |= set(tags)
+            if len(self._owed) > _MAX_OWED:
+                self._owed = {_ALL}
+
+    async def catch_up(self) -> None:
+        """Drop the tags that could not be dropped while Redis was away."""
+        owed, self._owed = self._owed, set()
+        await self.drop(owed)
+
+    async def first_use(self, key: str, fingerprint: str) -> bool:
+        """Whether `key` was never used with another fingerprint in the last 24 hours.
+
+        True as well while Redis is away.
+        """
+        name = f"{_PREFIX}once:{key}"
+        earlier = await self._attempt(lambda: self._set_once(name, fingerprint))
+        return earlier is None or earlier == (fingerprint.encode(),) or earlier == (None,)
+
+    async def ping(self) -> None:
+        """Raises RedisError or OSError when Redis does not answer."""
+        await self._client.ping()  # pyright: ignore[reportUnknownMemberType]
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def _attempt(self, call: Callable[[], Awaitable[T]]) -> T | None:
+        if not self._breaker.allows():
+            return None
+        try:
+            result = await call()
+        except (TimeoutError, RedisError, OSError) as error:
+            if self._breaker.failed():
+                log.warning("Redis is away, reading without a cache", extra={"error": repr(error)})
+            return None
+        if self._breaker.succeeded():
+            log.info("Redis is back")
+        return result
+
+    async def _mget(self, names: list[str]) -> list[bytes | None]:
+        return cast("list[bytes | None]", await self._client.mget(names))
+
+    async def _set(self, name: str, value: bytes, life: int) -> bool:
+        await self._client.set(name, value, ex=life)
+        return True
+
+    async def _delete(self, name: str) -> bool:
+        await self._client.delete(name)
+        return True
+
+    async def _renew(self, names: list[str]) -> bool:
+        token = uuid4().hex[:16]
+        pipeline = self._client.pipeline(transaction=False)
+        for name in names:
+            pipeline.set(name, token, ex=_TAG_LIFE)
+        await pipeline.execute()
+        return True
+
+    async def _set_once(self, name: str, value: str) -> tuple[bytes | None]:
+        # In a tuple, because None is also what a failed attempt gives.
+        earlier = await self._client.set(name, value, nx=True, get=True, ex=REMEMBER)
+        return (cast("bytes | None", earlier),)
+
+
+def _entry_key(key: str) -> str:
+    return f"{_PREFIX}entry:{key}"
+
+
+def _tag_key(tag: str) -> str:
+    return f"{_PREFIX}tag:{tag}"

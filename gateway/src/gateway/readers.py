@@ -1,0 +1,136 @@
+"""The services' read APIs over HTTP, with bounded waits and bounded connections."""
+
+import logging
+import ssl
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, Final, cast
+
+import httpx
+from pydantic_core import from_json
+from service_kit.http import ProblemError
+
+from gateway.breaker import Breaker
+
+log = logging.getLogger(__name__)
+
+Params = Mapping[str, str | int | float]
+_LIMITS: Final = httpx.Limits(max_connections=64, max_keepalive_connections=32)
+_PAUSE: Final = 1.0
+_PASSED_ON: Final = frozenset({400, 404, 410, 422})
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    # Reading the certificates anew for each client takes longer than all the rest of the start.
+    return ssl.create_default_context()
+
+
+class ServiceAwayError(Exception):
+    """A service did not answer, or not with what it should."""
+
+    def __init__(self, service: str, reason: str) -> None:
+        self.service = service
+        self.reason = reason
+        super().__init__(f"{service} is not available: {reason}")
+
+
+class ServiceReader:
+    """GET requests to one service.
+
+    Args:
+        name: as people know it, for messages.
+        base_url: `http://host:port`.
+        timeout: seconds for an answer; connecting may take half a second of it.
+    """
+
+    def __init__(self, name: str, base_url: str, *, timeout: float = 2.0) -> None:
+        self.name = name
+        self._breaker = Breaker(_PAUSE)
+        self._client = httpx.AsyncClient(
+            base_url=base_url,
+            timeout=httpx.Timeout(timeout, connect=min(0.5, timeout), pool=min(0.5, timeout)),
+            limits=_LIMITS,
+            verify=_tls(),
+            trust_env=False,
+        )
+
+    async def fetch(self, path: str, params: Params | None = None) -> bytes:
+        """The body of a 200 answer.
+
+        Raises:
+            ServiceAwayError: no answer in time, a broken one, or a 5xx.
+            ProblemError: the service refused the request (400, 404, 410, 422), passed on.
+        """
+        if not self._breaker.allows():
+            raise ServiceAwayError(self.name, "it did not answer a moment ago")
+        try:
+            response = await self._get(path, params)
+        except httpx.HTTPError as error:
+            if self._breaker.failed():
+                log.warning("a service is away", extra={"service": self.name, "error": repr(error)})
+            raise ServiceAwayError(self.name, type(error).__name__) from error
+        self._breaker.succeeded()
+        if response.status_code == 200:
+            return response.content
+        if response.status_code in _PASSED_ON:
+            raise _problem(response)
+        raise ServiceAwayError(self.name, f"it answered {response.status_code}")
+
+    async def fetch_object(self, path: str, params: Params | None = None) -> dict[str, Any]:
+        """As `fetch`, parsed.
+
+        Raises:
+            ServiceAwayError: also when the answer is no JSON object.
+            ProblemError: as `fetch`.
+        """
+        return parse_object(self.name, await self.fetch(path, params))
+
+    async def ping(self) -> None:
+        """Raises ServiceAwayError unless the service says that it is well."""
+        try:
+            response = await self._client.get("/health")
+        except httpx.HTTPError as error:
+            raise ServiceAwayError(self.name, type(error).__name__) from error
+        if response.status_code != 200:
+            raise ServiceAwayError(self.name, f"its /health answered {response.status_code}")
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def _get(self, path: str, params: Params | None) -> httpx.Response:
+        try:
+            return await self._client.get(path, params=params)
+        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+            # A kept connection that the service closed meanwhile, as after its restart.
+            return await self._client.get(path, params=params)
+
+
+def parse_object(service: str, body: bytes) -> dict[str, Any]:
+    """The JSON object in a service's answer.
+
+    Raises:
+        ServiceAwayError: it is none.
+    """
+    try:
+        fields: object = from_json(body)
+    except ValueError as error:
+        raise ServiceAwayError(service, f"its answer is not JSON ({error})") from None
+    if not isinstance(fields, dict):
+        raise ServiceAwayError(service, "its answer is no JSON object")
+    return cast("dict[str, Any]", fields)
+
+
+def _problem(response: httpx.Response) -> ProblemError:
+    try:
+        fields: object = from_json(response.content)
+    except ValueError:
+        fields = None
+    said = cast("dict[str, Any]", fields) if isinstance(fields, dict) else {}
+    return ProblemError(
+        response.status_code,
+        str(said.get("title") or response.reason_phrase),
+        str(said.get("detail") or ""),
+        errors=said.get("errors"),
+    )

@@ -1,0 +1,167 @@
+"""The shapes of answers as the OpenAPI page shows them. Answers are not validated against them."""
+
+from datetime import date, datetime
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Accepted(BaseModel):
+    """The event is durable and will have its effect exactly once."""
+
+    event_id: str = Field(examples=["0b6b5f0e-6a0f-5d7e-9f39-6f0f6f1c9f4e"])
+    movie_id: str = Field(examples=["tmdb-27205"])
+    status_url: str = Field(examples=["/api/v1/movies/tmdb-27205"])
+
+
+class ItemResult(BaseModel):
+    """What became of one item of a batch."""
+
+    index: int
+    id: str | None
+    status: Literal["accepted", "rejected", "failed"]
+    error: str | None = None
+
+
+class BatchAccepted(BaseModel):
+    """At least one item is durable; the others are named."""
+
+    accepted: int
+    rejected: int
+    results: list[ItemResult]
+
+
+class FieldError(BaseModel):
+    """One field that is wrong."""
+
+    field: str
+    message: str
+
+
+class Problem(BaseModel):
+    """An error as RFC 9457 has it."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str | None = None
+    errors: list[FieldError] | None = None
+
+
+class BatchProblem(Problem):
+    """A batch of which nothing was taken, or not all confirmed."""
+
+    results: list[ItemResult]
+
+
+class Film(BaseModel):
+    """A film in a list."""
+
+    model_config = ConfigDict(extra="allow")
+
+    movie_id: str = Field(examples=["tmdb-27205"])
+    tmdb_id: int | None = Field(examples=[27205])
+    title: str = Field(examples=["Inception"])
+    release_date: date | None
+    genres: list[str]
+    vote_average: float | None
+    vote_count: int
+    popularity: float
+    views: int | None
+    external_score: float | None
+    final_trend_score: float | None = Field(description="0 to 100")
+
+
+class RankedFilm(Film):
+    """A film in the chart."""
+
+    rank: int
+
+
+class Fresh(BaseModel):
+    """How fresh an answer is. `stale` is there only when the owning service is away."""
+
+    as_of: datetime
+    stale: bool = False
+
+
+class FilmList(Fresh):
+    """A page of films."""
+
+    items: list[Film]
+    total: int
+    limit: int
+    offset: int
+    note: str | None = None
+
+
+class Chart(Fresh):
+    """A page of the trending films."""
+
+    items: list[RankedFilm]
+    total: int
+    limit: int
+    offset: int
+    window: Literal["day", "week"]
+
+
+class FilmDetail(Film, Fresh):
+    """All that is known of a film."""
+
+
+class Trend(Fresh):
+    """A film's trend score, explained."""
+
+    model_config = ConfigDict(extra="allow")
+
+    movie_id: str
+    views: int
+    ratings: int
+    final_trend_score: float | None
+    window: Literal["day", "week"]
+    components: dict[str, Any]
+    formula: dict[str, Any]
+
+
+class SearchAnswer(Fresh):
+    """A page of hits."""
+
+    query: str
+    hits: list[Film]
+    total: int
+    limit: int
+    offset: int
+    facets: dict[str, dict[str, int]]
+
+
+Responses = dict[int | str, dict[str, Any]]
+
+
+def _problem(description: str, model: type[BaseModel] = Problem) -> dict[str, Any]:
+    # The schema is referred to by FastAPI's name for the model, which `model` makes it define.
+    return {
+        "description": description,
+        "content": {
+            "application/problem+json": {
+                "schema": {"$ref": f"#/components/schemas/{model.__name__}"}
+            }
+        },
+    }
+
+
+INVALID: Final = _problem("A field is not what it should be; `errors` names it")
+NOT_JSON: Final = _problem("The body is not JSON")
+TOO_LARGE: Final = _problem("The body is too large")
+NOT_FOUND: Final = _problem("No such film")
+AWAY: Final = _problem("Try again after `Retry-After` seconds")
+
+COMMAND_RESPONSES: Final[Responses] = {400: NOT_JSON, 413: TOO_LARGE, 422: INVALID, 503: AWAY}
+BATCH_RESPONSES: Final[Responses] = {
+    400: NOT_JSON,
+    413: TOO_LARGE,
+    415: _problem("Not a content type of CloudEvents"),
+    422: _problem("No item can be taken", BatchProblem),
+    503: _problem("Some items are not confirmed; send them again with the same ids", BatchProblem),
+}
+LIST_RESPONSES: Final[Responses] = {422: INVALID, 503: AWAY}
+FILM_RESPONSES: Final[Responses] = {404: NOT_FOUND, 422: INVALID, 503: AWAY}

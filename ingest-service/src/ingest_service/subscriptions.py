@@ -1,0 +1,26 @@
+"""Which events the ingest-service takes, and what it does with them."""
+
+from typing import Any
+
+from moviemetric_contracts import RefreshMovie, RegisterMovie
+from service_kit import Subscription
+
+from ingest_service.handlers import Intake, store
+
+
+def subscriptions(intake: Intake) -> list[Subscription[Any]]:
+    """The queues of this service.
+
+    Batches are small: a registration waits for the slowest fetch of its batch, and 20 fetches are
+    half a second's allowance.
+    """
+    return [
+        Subscription(
+            queue="ingest-service.register",
+            accepts=(RegisterMovie, RefreshMovie),
+            prepare=intake.fetch,
+            handle=store,
+            batch_size=20,
+            linger=0.005,
+        )
+    ]

@@ -1,0 +1,1 @@
+"""Keeps the search documents up to date from events, and answers searches."""

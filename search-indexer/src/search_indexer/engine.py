@@ -1,0 +1,131 @@
+"""The port between this service and a search engine.
+
+Two adapters stand behind it and pass one test suite: PostgreSQL, whose index is this service's own
+tables, and Meilisearch, which is also an `ExternalIndex` that has to be told of every change.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Protocol, runtime_checkable
+
+from search_indexer.documents import Document, Trend
+from search_indexer.folding import query_words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchRequest:
+    """What is looked for. An empty `q` lists every film that passes the filters, by trend.
+
+    Every filter narrows: a film has all of `genres` (compared without case and accents).
+    """
+
+    q: str = ""
+    genres: tuple[str, ...] = ()
+    year: int | None = None
+    language: str | None = None
+    min_rating: float | None = None
+    min_votes: int | None = None
+    limit: int = 20
+    offset: int = 0
+
+    @property
+    def words(self) -> list[str]:
+        """The words that every hit must have, folded."""
+        return query_words(self.q)
+
+    @property
+    def is_unanswerable(self) -> bool:
+        """Something was asked, but nothing that a title could contain, such as `???`."""
+        return bool(self.q.strip()) and not self.words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchHit:
+    """A film as lists show it. Trend fields are None and 0 while no trend is known."""
+
+    movie_id: str
+    tmdb_id: int | None
+    imdb_id: str | None
+    title: str
+    original_title: str | None
+    original_language: str | None
+    release_date: date | None
+    genres: Sequence[str]
+    vote_average: float | None
+    vote_count: int
+    popularity: float
+    poster_path: str | None
+    final_trend_score: float | None
+    views: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facets:
+    """How many of all hits fall to each value; decades are named by their first year."""
+
+    genre: Mapping[str, int] = field(default_factory=dict[str, int])
+    decade: Mapping[str, int] = field(default_factory=dict[str, int])
+    language: Mapping[str, int] = field(default_factory=dict[str, int])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchResult:
+    """One page of hits, best first; `total` and `facets` are about all pages and exact."""
+
+    hits: Sequence[SearchHit] = ()
+    total: int = 0
+    facets: Facets = field(default_factory=Facets)
+
+
+class ChangeRefusedError(Exception):
+    """The engine will never take one of the changes it was given as they are."""
+
+    def __init__(self, engine: str, reason: str) -> None:
+        self.engine = engine
+        self.reason = reason
+        super().__init__(f"{engine} refused a change: {reason}")
+
+
+class SearchEngine(Protocol):
+    """Answers searches. Every method raises `Outage` while it cannot."""
+
+    async def search(self, request: SearchRequest) -> SearchResult:
+        """The films that fit, best first; equally good ones by trend."""
+        ...
+
+    async def health(self) -> None:
+        """Returns when the engine answers."""
+        ...
+
+    async def close(self) -> None:
+        """Lets go of connections."""
+        ...
+
+
+@runtime_checkable
+class ExternalIndex(SearchEngine, Protocol):
+    """An engine with a store of its own. A method returns once the change can be searched.
+
+    Each method may be repeated with the same arguments. `index`, `remove` and `update_trends` raise
+    `ChangeRefusedError` when the engine says that the request itself is wrong.
+    """
+
+    async def ensure_ready(self) -> str:
+        """Creates and configures the index where needed.
+
+        Returns an identity of the index that changes when it was created anew, and so is empty.
+        """
+        ...
+
+    async def index(self, documents: Sequence[tuple[Document, Trend | None]]) -> None:
+        """Adds documents, or replaces them whole."""
+        ...
+
+    async def remove(self, movie_ids: Sequence[str]) -> None:
+        """Takes documents out; unknown ones are no error."""
+        ...
+
+    async def update_trends(self, trends: Sequence[Trend]) -> None:
+        """Changes the trend of documents that are there; others are left out, not created."""
+        ...

@@ -1,0 +1,382 @@
+"""All SQL that changes the search service's tables, and what an external index has to be told.
+
+A row changes only for a higher revision, so statements may come twice and in any order. Rows are
+written in the order of their key, and tables always in the order facet_groups, documents, listing,
+index_changes, vocabulary: two batches at the same time cannot deadlock. Every statement runs on the
+caller's transaction, and none commits.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+from sqlalchemy import RowMapping, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from search_indexer.documents import CatalogueChange, Document, Removal, Trend
+from search_indexer.folding import fold, title_key, words
+
+# The longest text whose words are searched; tsvector has an upper bound of 1 MiB.
+_MAX_INDEXED: Final = 20_000
+
+_STORE_FACET_GROUPS: Final = text("""
+INSERT INTO facet_groups (genres, decade, language)
+SELECT DISTINCT genres, COALESCE(decade, 0), COALESCE(original_language, '')
+FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (
+    genres text[], decade integer, original_language text)
+WHERE genres IS NOT NULL
+ORDER BY 1, 2, 3
+ON CONFLICT DO NOTHING
+""")
+
+_STORE_DOCUMENTS: Final = text("""
+WITH rows AS MATERIALIZED (
+    SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (
+        movie_id text, revision bigint, tmdb_id integer, imdb_id text, title text,
+        original_title text, original_language text, overview text, people text[],
+        keywords text[], genres text[], release_date date, vote_average double precision,
+        vote_count bigint, popularity double precision, poster_path text, year integer,
+        decade integer, genre_keys text[], title_key text, original_title_key text,
+        title_words text, name_words text, prose text)
+),
+changed AS (
+    INSERT INTO documents AS d (
+        movie_id, revision, removed, tmdb_id, imdb_id, title, original_title, original_language,
+        overview, people, keywords, genres, release_date, vote_average, vote_count, popularity,
+        poster_path, title_key, original_title_key, title_words, name_words, all_words)
+    SELECT movie_id, revision, title IS NULL, tmdb_id, imdb_id, title, original_title,
+        original_language, overview, COALESCE(people, '{}'), COALESCE(keywords, '{}'),
+        COALESCE(genres, '{}'), release_date, vote_average, COALESCE(vote_count, 0),
+        COALESCE(popularity, 0), poster_path, COALESCE(title_key, ''),
+        COALESCE(original_title_key, ''),
+        CAST(COALESCE(title_words, '') AS tsvector),
+        CAST(COALESCE(name_words, '') AS tsvector),
+        CAST(COALESCE(name_words, '') AS tsvector)
+            || to_tsvector('pg_catalog.english', COALESCE(prose, ''))
+    FROM rows
+    ORDER BY movie_id
+    ON CONFLICT (movie_id) DO UPDATE SET
+        revision = excluded.revision, removed = excluded.removed, tmdb_id = excluded.tmdb_id,
+        imdb_id = excluded.imdb_id, title = excluded.title,
+        original_title = excluded.original_title,
+        original_language = excluded.original_language, overview = excluded.overview,
+        people = excluded.people, keywords = excluded.keywords, genres = excluded.genres,
+        release_date = excluded.release_date, vote_average = excluded.vote_average,
+        vote_count = excluded.vote_count, popularity = excluded.popularity,
+        poster_path = excluded.poster_path, title_key = excluded.title_key,
+        original_title_key = excluded.original_title_key, title_words = excluded.title_words,
+        name_words = excluded.name_words, all_words = excluded.all_words
+    WHERE d.revision < excluded.revision
+    RETURNING movie_id, removed
+),
+listed AS (
+    INSERT INTO listing AS l (
+        movie_id, shown, facet_group, genre_keys, year, language, vote_average, vote_count,
+        popularity)
+    SELECT movie_id, NOT changed.removed,
+        (SELECT g.id FROM facet_groups g
+            WHERE g.genres = rows.genres AND g.decade = COALESCE(rows.decade, 0)
+                AND g.language = COALESCE(rows.original_language, '')),
+        COALESCE(rows.genre_keys, '{}'), rows.year, rows.original_language, rows.vote_average,
+        COALESCE(rows.vote_count, 0), COALESCE(rows.popularity, 0)
+    FROM changed JOIN rows USING (movie_id)
+    ORDER BY movie_id
+    ON CONFLICT (movie_id) DO UPDATE SET
+        shown = excluded.shown, facet_group = excluded.facet_group,
+        genre_keys = excluded.genre_keys, year = excluded.year, language = excluded.language,
+        vote_average = excluded.vote_average, vote_count = excluded.vote_count,
+        popularity = excluded.popularity
+    RETURNING movie_id
+)
+INSERT INTO index_changes AS c (movie_id, version, whole_document)
+SELECT movie_id, nextval('index_change_versions'), true FROM listed ORDER BY movie_id
+ON CONFLICT (movie_id) DO UPDATE SET
+    version = excluded.version, whole_document = true, not_before = '-infinity', error = NULL
+""")
+
+# Conflicts are looked up in the index whatever the planner knows of the table; an anti-join that
+# was planned while the vocabulary was small would be quadratic.
+_STORE_WORDS: Final = text("""
+INSERT INTO vocabulary (word)
+SELECT word FROM unnest(CAST(:words AS text[])) AS w (word)
+ORDER BY word COLLATE "C"
+ON CONFLICT DO NOTHING
+""")
+
+_STORE_TRENDS: Final = text("""
+WITH changed AS (
+    INSERT INTO listing AS l (movie_id, trend_revision, score, rank_key, views)
+    SELECT * FROM unnest(
+        CAST(:movie_ids AS text[]), CAST(:revisions AS bigint[]),
+        CAST(:scores AS double precision[]), CAST(:rank_keys AS double precision[]),
+        CAST(:views AS bigint[])
+    ) AS r (movie_id, trend_revision, score, rank_key, views)
+    ORDER BY movie_id
+    ON CONFLICT (movie_id) DO UPDATE SET
+        trend_revision = excluded.trend_revision, score = excluded.score,
+        rank_key = excluded.rank_key, views = excluded.views
+    WHERE l.trend_revision < excluded.trend_revision
+    RETURNING movie_id
+)
+INSERT INTO index_changes AS c (movie_id, version, whole_document)
+SELECT movie_id, nextval('index_change_versions'), false FROM changed ORDER BY movie_id
+ON CONFLICT (movie_id) DO UPDATE SET
+    version = excluded.version, not_before = '-infinity', error = NULL
+""")
+
+_PENDING: Final = text("""
+SELECT c.movie_id, c.version, c.whole_document, COALESCE(l.shown, false) AS shown,
+    d.revision, d.tmdb_id, d.imdb_id, d.title, d.original_title, d.original_language, d.overview,
+    d.people, d.keywords, d.genres, d.release_date, d.vote_average, d.vote_count, d.popularity,
+    d.poster_path, l.trend_revision, l.score, l.rank_key, l.views
+FROM (
+    SELECT * FROM index_changes WHERE not_before <= now() ORDER BY version LIMIT :limit
+) AS c
+LEFT JOIN documents d USING (movie_id)
+LEFT JOIN listing l USING (movie_id)
+ORDER BY c.version
+""")
+
+_IS_PENDING: Final = text("SELECT EXISTS (SELECT FROM index_changes WHERE not_before <= now())")
+
+_SETTLE: Final = text("""
+DELETE FROM index_changes c
+USING unnest(CAST(:movie_ids AS text[]), CAST(:versions AS bigint[])) AS done (movie_id, version)
+WHERE c.movie_id = done.movie_id AND c.version = done.version
+""")
+
+_POSTPONE: Final = text("""
+UPDATE index_changes SET not_before = now() + :delay, error = :error
+WHERE movie_id = :movie_id AND version = :version
+""")
+
+_ADOPT_INDEX: Final = text("""
+INSERT INTO index_state AS s (engine, identity) VALUES (:engine, :identity)
+ON CONFLICT (engine) DO UPDATE SET identity = excluded.identity
+WHERE s.identity <> excluded.identity
+RETURNING engine
+""")
+
+_MARK_ALL: Final = text("""
+INSERT INTO index_changes AS c (movie_id, version, whole_document)
+SELECT movie_id, nextval('index_change_versions'), true FROM documents WHERE NOT removed
+ORDER BY movie_id
+ON CONFLICT (movie_id) DO UPDATE SET
+    version = excluded.version, whole_document = true, not_before = '-infinity', error = NULL
+""")
+
+_TAKE_LEASE: Final = text("""
+INSERT INTO index_state AS s (engine, lease_holder, lease_until)
+VALUES (:engine, :holder, clock_timestamp() + :duration)
+ON CONFLICT (engine) DO UPDATE SET
+    lease_holder = excluded.lease_holder, lease_until = excluded.lease_until
+WHERE s.lease_holder = excluded.lease_holder OR s.lease_until IS NULL
+    OR s.lease_until < clock_timestamp()
+RETURNING engine
+""")
+
+_GIVE_LEASE_BACK: Final = text("""
+UPDATE index_state SET lease_holder = NULL, lease_until = NULL
+WHERE engine = :engine AND lease_holder = :holder
+""")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingChange:
+    """A film whose copy in the external index is behind `version`.
+
+    `document` is None when the film must not be found (any more). Unless `whole_document`, only the
+    trend has changed.
+    """
+
+    movie_id: str
+    version: int
+    whole_document: bool
+    document: Document | None
+    trend: Trend | None
+
+
+async def store_catalogue_changes(
+    connection: AsyncConnection, changes: Sequence[CatalogueChange]
+) -> None:
+    """Writes documents and tombstones that are newer than what is stored; one entry a film."""
+    if not changes:
+        return
+    rows = json.dumps([_row_of(change) for change in changes])
+    await connection.execute(_STORE_FACET_GROUPS, {"rows": rows})
+    await connection.execute(_STORE_DOCUMENTS, {"rows": rows})
+    documents = [change for change in changes if isinstance(change, Document)]
+    vocabulary = {word for document in documents for word in _name_words(document)}
+    await connection.execute(_STORE_WORDS, {"words": [w for w in vocabulary if len(w) > 2]})
+
+
+async def store_trends(connection: AsyncConnection, trends: Sequence[Trend]) -> None:
+    """Writes trends that are newer than what is stored, also of unknown films; one entry a film."""
+    if not trends:
+        return
+    await connection.execute(
+        _STORE_TRENDS,
+        {
+            "movie_ids": [trend.movie_id for trend in trends],
+            "revisions": [trend.revision for trend in trends],
+            "scores": [trend.score for trend in trends],
+            "rank_keys": [trend.rank_key for trend in trends],
+            "views": [trend.views for trend in trends],
+        },
+    )
+
+
+async def pending_changes(connection: AsyncConnection, limit: int) -> list[PendingChange]:
+    """What the external index has to be told next, oldest change first."""
+    rows = (await connection.execute(_PENDING, {"limit": limit})).mappings()
+    return [
+        PendingChange(
+            movie_id=row["movie_id"],
+            version=row["version"],
+            whole_document=row["whole_document"],
+            document=_document_from(row) if row["shown"] else None,
+            trend=_trend_from(row),
+        )
+        for row in rows
+    ]
+
+
+async def is_pending(connection: AsyncConnection) -> bool:
+    """Whether the external index has to be told anything."""
+    return bool((await connection.execute(_IS_PENDING)).scalar_one())
+
+
+async def settle(connection: AsyncConnection, done: Iterable[PendingChange]) -> None:
+    """Forgets changes that are indexed, except where the film has changed again since."""
+    ordered = sorted(done, key=lambda change: change.movie_id)
+    await connection.execute(
+        _SETTLE,
+        {
+            "movie_ids": [change.movie_id for change in ordered],
+            "versions": [change.version for change in ordered],
+        },
+    )
+
+
+async def postpone(
+    connection: AsyncConnection, change: PendingChange, *, error: str, delay: timedelta
+) -> None:
+    """Keeps a change that was refused, for later or until the film changes again."""
+    await connection.execute(
+        _POSTPONE,
+        {
+            "movie_id": change.movie_id,
+            "version": change.version,
+            "error": error[:1000],
+            "delay": delay,
+        },
+    )
+
+
+async def adopt_index(connection: AsyncConnection, *, engine: str, identity: str) -> bool:
+    """True when this index was not known: then every document is to be sent to it."""
+    adopted = await connection.execute(_ADOPT_INDEX, {"engine": engine, "identity": identity})
+    if adopted.first() is None:
+        return False
+    await connection.execute(_MARK_ALL)
+    return True
+
+
+async def take_lease(
+    connection: AsyncConnection, *, engine: str, holder: str, duration: timedelta
+) -> bool:
+    """Takes or prolongs the right to write to the index; False while another process has it."""
+    taken = await connection.execute(
+        _TAKE_LEASE, {"engine": engine, "holder": holder, "duration": duration}
+    )
+    return taken.first() is not None
+
+
+async def give_lease_back(connection: AsyncConnection, *, engine: str, holder: str) -> None:
+    """Lets another process write at once."""
+    await connection.execute(_GIVE_LEASE_BACK, {"engine": engine, "holder": holder})
+
+
+def _row_of(change: CatalogueChange) -> dict[str, Any]:
+    if isinstance(change, Removal):
+        return {"movie_id": change.movie_id, "revision": change.revision}
+    original = change.original_title or ""
+    return {
+        "movie_id": change.movie_id,
+        "revision": change.revision,
+        "tmdb_id": change.tmdb_id,
+        "imdb_id": change.imdb_id,
+        "title": change.title,
+        "original_title": change.original_title,
+        "original_language": change.original_language,
+        "overview": change.overview,
+        "people": change.people,
+        "keywords": change.keywords,
+        "genres": change.genres,
+        "release_date": change.release_date.isoformat() if change.release_date else None,
+        "vote_average": change.vote_average,
+        "vote_count": change.vote_count,
+        "popularity": change.popularity,
+        "poster_path": change.poster_path,
+        "year": change.year,
+        "decade": change.decade,
+        "genre_keys": [fold(genre) for genre in change.genres],
+        "title_key": title_key(change.title),
+        "original_title_key": title_key(original),
+        "title_words": _tsvector([*words(change.title), *words(original)]),
+        "name_words": _tsvector(_name_words(change)),
+        "prose": " ".join(
+            fold(part[:_MAX_INDEXED])
+            for part in (change.title, *change.keywords, change.overview or "")
+        ),
+    }
+
+
+def _name_words(document: Document) -> list[str]:
+    parts = (
+        document.title,
+        document.original_title or "",
+        *document.people,
+        *document.keywords,
+    )
+    return words(" ".join(parts)[:_MAX_INDEXED])
+
+
+def _tsvector(parts: Iterable[str]) -> str:
+    # Folded words are letters, digits and marks, so nothing in them can end the quotes.
+    return " ".join(f"'{word}'" for word in dict.fromkeys(parts))
+
+
+def _document_from(row: RowMapping) -> Document:
+    return Document(
+        movie_id=row["movie_id"],
+        revision=row["revision"],
+        tmdb_id=row["tmdb_id"],
+        imdb_id=row["imdb_id"],
+        title=row["title"],
+        original_title=row["original_title"],
+        original_language=row["original_language"],
+        overview=row["overview"],
+        people=tuple(row["people"]),
+        keywords=tuple(row["keywords"]),
+        genres=tuple(row["genres"]),
+        release_date=row["release_date"],
+        vote_average=row["vote_average"],
+        vote_count=row["vote_count"],
+        popularity=row["popularity"],
+        poster_path=row["poster_path"],
+    )
+
+
+def _trend_from(row: RowMapping) -> Trend | None:
+    if not row["trend_revision"]:
+        return None
+    return Trend(
+        movie_id=row["movie_id"],
+        revision=row["trend_revision"],
+        score=row["score"],
+        rank_key=row["rank_key"],
+        views=row["views"],
+    )

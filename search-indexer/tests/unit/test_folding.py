@@ -1,0 +1,99 @@
+"""Folding: what a person types and what a title says must meet."""
+
+import pytest
+from search_indexer.folding import (
+    fold,
+    query_words,
+    title_key,
+    typing_errors,
+    typo_budget,
+    words,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "folded"),
+    [
+        ("Amélie", "amelie"),
+        ("Le Fabuleux Destin d'Amélie Poulain", "le fabuleux destin damelie poulain"),
+        ("Fast & Furious", "fast and furious"),
+        ("WALL·E", "wall e"),
+        ("  Spider-Man:\tNo Way Home ", "spider man no way home"),
+        ("Æon Flux, Smørrebrød, Łódź", "aeon flux smorrebrod lodz"),
+        ("STRASSE Straße", "strasse strasse"),
+        ("İstanbul ISTANBUL", "istanbul istanbul"),
+        ("千と千尋", "千 と 千 尋"),
+        ("Бригада Ёлки", "бригада елки"),
+        ("शोले", "शोले"),
+        ("2001: A Space Odyssey", "2001 a space odyssey"),
+        ("' OR 1=1; -- \\ % _ \x00 💥 :*&|!<->()", "or 1 1 and"),
+        ("", ""),
+        ("!?…", ""),
+    ],
+)
+def test_folding(text: str, folded: str) -> None:
+    """Case, accents, punctuation and script do not matter."""
+    assert fold(text) == folded
+    assert fold(folded) == folded
+
+
+def test_folded_words_have_no_character_with_a_meaning_in_a_query_language() -> None:
+    """Over all of the first plane: nothing but letters, digits and marks survives."""
+    everything = "".join(chr(code) for code in range(0x10000) if not 0xD800 <= code <= 0xDFFF)
+    survived = set(fold(everything))
+    assert not survived & set("'\"\\%_:*&|!<>()-;,.\x00\n\t`$")
+
+
+def test_long_words_are_cut() -> None:
+    """Engines limit the length of a word."""
+    assert words("x" * 5000) == ["x" * 64]
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("the dark knight", ["dark", "knight"]),
+        ("The", ["the"]),
+        ("an the a", ["an", "the", "a"]),
+        ("no no no", ["no"]),
+        (" ".join(f"w{n}" for n in range(30)), [f"w{n}" for n in range(10)]),
+    ],
+)
+def test_query_words(query: str, expected: list[str]) -> None:
+    """Articles only matter when there is nothing else, and ten words are enough."""
+    assert query_words(query) == expected
+
+
+@pytest.mark.parametrize(
+    "spelling", ["Spider-Man", "spiderman", "SPIDER MAN", "The Spider-Man", "spíder man!"]
+)
+def test_one_title_has_one_key(spelling: str) -> None:
+    """However it is spelled."""
+    assert title_key(spelling) == "spiderman"
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "errors"),
+    [
+        ("incepton", "inception", 1),
+        ("inceptoin", "inception", 1),
+        ("inxeption", "inception", 1),
+        ("knigt", "knight", 1),
+        ("kitten", "sitting", 3),
+        ("", "abc", 3),
+        ("same", "same", 0),
+        ("ca", "abc", 3),
+    ],
+)
+def test_typing_errors(a: str, b: str, errors: int) -> None:
+    """Additions, omissions, replacements and swaps count one each."""
+    assert typing_errors(a, b) == typing_errors(b, a) == errors
+
+
+@pytest.mark.parametrize(
+    ("word", "budget"),
+    [("cat", 0), ("jaws", 1), ("matrix", 1), ("inception", 2), ("2001", 0), ("1917s", 0)],
+)
+def test_typo_budget(word: str, budget: int) -> None:
+    """Short words and numbers must be right."""
+    assert typo_budget(word) == budget

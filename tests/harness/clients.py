@@ -1,0 +1,120 @@
+"""How the tests talk to the gateway and to RabbitMQ's management API."""
+
+import json
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import httpx
+
+BATCH_JSON = "application/cloudevents-batch+json"
+
+
+def cloud_event(event_type: str, event_id: str, data: dict[str, Any]) -> dict[str, Any]:
+    """An event as an outside producer writes it."""
+    return {
+        "specversion": "1.0",
+        "id": event_id,
+        "source": "/test",
+        "type": event_type,
+        "datacontenttype": "application/json",
+        "data": data,
+    }
+
+
+class Api:
+    """The public API."""
+
+    def __init__(self, url: str) -> None:
+        self.http = httpx.Client(base_url=f"{url}/api/v1", timeout=10, trust_env=False)
+
+    def get(self, path: str, **params: Any) -> Any:
+        """The JSON of a 200, or None for any other answer."""
+        answer = self.http.get(path, params=params)
+        return answer.json() if answer.status_code == 200 else None
+
+    def send(self, events: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """One batch, once; the events that were not accepted."""
+        try:
+            answer = self.http.post(
+                "/events", content=json.dumps(list(events)), headers={"content-type": BATCH_JSON}
+            )
+        except httpx.TransportError:
+            return list(events)
+        if answer.status_code not in {202, 503}:
+            msg = f"unexpected answer {answer.status_code}: {answer.text[:500]}"
+            raise AssertionError(msg)
+        if answer.status_code == 503 and "results" not in answer.json():
+            return list(events)
+        return [
+            events[item["index"]]
+            for item in answer.json()["results"]
+            if item["status"] != "accepted"
+        ]
+
+    def send_all(
+        self, events: Iterable[dict[str, Any]], *, batch: int = 500, seconds: float = 60
+    ) -> None:
+        """Send until every event got its 202, the same event with the same id each time."""
+        left = list(events)
+        deadline = time.monotonic() + seconds
+        while left:
+            assert time.monotonic() < deadline, f"{len(left)} events were never accepted"
+            refused = self.send(left[:batch])
+            left = refused + left[batch:]
+            if refused:
+                time.sleep(0.1)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.http.close()
+
+
+class Management:
+    """RabbitMQ's management API, seen from one virtual host."""
+
+    def __init__(self, management_url: str, amqp_url: str) -> None:
+        parts = urlsplit(amqp_url)
+        self.vhost = quote(parts.path.removeprefix("/"), safe="") or "%2F"
+        self.http = httpx.Client(
+            base_url=f"{management_url}/api",
+            auth=(parts.username or "", parts.password or ""),
+            timeout=10,
+            trust_env=False,
+        )
+
+    def publish(self, exchange: str, routing_key: str, payload: str) -> bool:
+        """As a person does in the management UI; answers whether a queue took it."""
+        answer = self.http.post(
+            f"/exchanges/{self.vhost}/{exchange}/publish",
+            json={
+                "properties": {},
+                "routing_key": routing_key,
+                "payload": payload,
+                "payload_encoding": "string",
+            },
+        )
+        answer.raise_for_status()
+        return bool(answer.json()["routed"])
+
+    def parked(self, queue: str) -> list[dict[str, Any]]:
+        """The messages in a dead-letter queue, which stay there."""
+        answer = self.http.post(
+            f"/queues/{self.vhost}/{queue}.dead/get",
+            json={"count": 1000, "ackmode": "ack_requeue_true", "encoding": "auto"},
+        )
+        answer.raise_for_status()
+        return answer.json()
+
+    def depths(self) -> dict[str, int]:
+        """Messages in each queue, unacknowledged ones included."""
+        answer = self.http.get(
+            f"/queues/{self.vhost}", params={"disable_stats": "true", "enable_queue_totals": "true"}
+        )
+        answer.raise_for_status()
+        return {queue["name"]: queue.get("messages", 0) for queue in answer.json()}
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.http.close()

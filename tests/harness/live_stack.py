@@ -1,0 +1,192 @@
+"""All services as processes of their own, on servers that the caller gives."""
+
+import os
+import sys
+from collections.abc import Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import psycopg
+from local_stack.ports import free_port
+from local_stack.services import Service, ServiceProcess
+from psycopg.rows import dict_row
+
+from harness.clients import Api, Management
+from harness.waiting import eventually
+
+ROOT = Path(__file__).parents[2]
+MODULES = {
+    "tmdb-standin": "tmdb_standin",
+    "ingest-service": "ingest_service",
+    "rating-service": "rating_service",
+    "compute-service": "compute_service",
+    "search-indexer": "search_indexer",
+    "gateway": "gateway",
+}
+# The same for every stack, however many run at the same time.
+_PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH")
+
+
+class LiveStack:
+    """Services, stand-in and clients. As a context manager it runs inside the block.
+
+    Args:
+        folder: for logs and pid files.
+        env: settings beyond the addresses, for all services.
+        only: which processes to run; all of them if None.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        amqp_url: str,
+        management_url: str,
+        database_url: str,
+        redis_url: str,
+        env: Mapping[str, str] | None = None,
+        only: tuple[str, ...] | None = None,
+    ) -> None:
+        self.amqp_url = amqp_url
+        self.database_url = database_url
+        names = [name for name in MODULES if only is None or name in only]
+        ports = {name: free_port() for name in MODULES}
+        self.urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
+        base = {
+            **{name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+            "AMQP_URL": amqp_url,
+            "DATABASE_URL": database_url,
+            "REDIS_URL": redis_url,
+            "TMDB_BASE_URL": f"{self.urls['tmdb-standin']}/3",
+            "TMDB_API_KEY": "stand-in",
+            "TMDB_STANDIN_PORT": str(ports["tmdb-standin"]),
+            "SEARCH_BACKEND": "postgres",
+            "INGEST_URL": self.urls["ingest-service"],
+            "RATING_URL": self.urls["rating-service"],
+            "COMPUTE_URL": self.urls["compute-service"],
+            "SEARCH_URL": self.urls["search-indexer"],
+            **(env or {}),
+        }
+        self.processes = {
+            name: self._process(name, ports[name], base, folder) for name in names
+        }
+        self.api = Api(self.urls["gateway"])
+        self.management = Management(management_url, amqp_url)
+
+    def _process(
+        self, name: str, port: int, base: Mapping[str, str], folder: Path
+    ) -> ServiceProcess:
+        command = (sys.executable, "-m", MODULES[name])
+        standin = name == "tmdb-standin"
+        service = Service(
+            name=name,
+            port_name=name,
+            port=port,
+            command=command,
+            migrate=() if standin else (*command, "migrate"),
+            env={**base, "HTTP_PORT": str(port)},
+            ready_path="/health" if standin else "/ready",
+        )
+        return ServiceProcess(
+            service, cwd=ROOT, log=folder / f"{name}.log", pid_file=folder / f"{name}.pid"
+        )
+
+    def start(self) -> None:
+        """Migrate and start all, and wait until each is ready."""
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda process: process.migrate(), self.processes.values()))
+            for process in self.processes.values():
+                process.launch()
+            list(pool.map(lambda process: process.wait_ready(), self.processes.values()))
+
+    def stop(self) -> None:
+        """End all of them."""
+        self.api.close()
+        self.management.close()
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda process: process.stop(), self.processes.values()))
+
+    def __enter__(self) -> Self:
+        """Start."""
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop."""
+        self.stop()
+
+    @contextmanager
+    def no_broker_gateway(self) -> Generator[str]:
+        """A second gateway whose broker keeps nothing, for comparison; yields its address."""
+        port = free_port()
+        template = self.processes["gateway"]
+        service = Service(
+            name="gateway without a broker",
+            port_name="gateway",
+            port=port,
+            command=(sys.executable, str(ROOT / "tests/bench/no_broker_gateway.py")),
+            migrate=(),
+            env={**template.service.env, "HTTP_PORT": str(port)},
+        )
+        process = ServiceProcess(
+            service,
+            cwd=ROOT,
+            log=template.log.with_name("no-broker.log"),
+            pid_file=template.log.with_name("no-broker.pid"),
+        )
+        process.start()
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.stop()
+
+    def rows(self, sql: str, **parameters: Any) -> list[dict[str, Any]]:
+        """What a query on the services' database answers."""
+        with (
+            psycopg.connect(self.database_url, row_factory=dict_row, autocommit=True) as connection,
+            connection.cursor() as cursor,
+        ):
+            cursor.execute(sql.encode(), parameters)
+            return cursor.fetchall()
+
+    def busy(self) -> dict[str, int]:
+        """Queues and outboxes that are not empty."""
+        counts = {
+            name: depth
+            for name, depth in self.management.depths().items()
+            if not name.endswith(".dead")
+        }
+        [waiting] = self.rows("""
+            SELECT (SELECT count(*) FROM catalog.outbox) AS "catalog.outbox",
+                   (SELECT count(*) FROM rating.outbox) AS "rating.outbox",
+                   (SELECT count(*) FROM compute.outbox) AS "compute.outbox",
+                   (SELECT count(*) FROM search.outbox) AS "search.outbox"
+        """)
+        counts |= waiting
+        return {name: count for name, count in counts.items() if count}
+
+    def drain(self, seconds: float = 60.0) -> None:
+        """Wait until every queue and outbox is empty, twice in a row."""
+
+        def empty() -> bool:
+            return not self.busy() and not self.busy()
+
+        try:
+            eventually("queues and outboxes to be empty", empty, seconds=seconds, every=0.2)
+        except AssertionError as error:
+            msg = f"{error}; still waiting: {self.busy()}"
+            raise AssertionError(msg) from None
+
+    def parked(self) -> dict[str, int]:
+        """Dead-letter queues that hold something."""
+        return {
+            name: depth
+            for name, depth in self.management.depths().items()
+            if name.endswith(".dead") and depth
+        }
