@@ -152,23 +152,24 @@ def order_from_scratch(
     formula = stack.api.get(f"/movies/{films[0]}/trend")["formula"]
     p = formula["parameters"]
     now = datetime.now(UTC)
-    half_life = p["half_life_hours"]["day"] * 3600 if "half_life_hours" in p else 86400
+    half_life = p["half_life_day_hours"] * 3600
     activity = dict.fromkeys((f"tmdb-{number}" for number in films), 0.0)
     for number, moment in sent:
         activity[f"tmdb-{number}"] += 0.5 ** ((now - moment).total_seconds() / half_life)
     scores: dict[str, float] = {}
-    for film in stack.rows("SELECT * FROM compute.movies WHERE movie_id = ANY(%(ids)s)",
-                           ids=list(activity)):
+    for film in stack.rows(
+        "SELECT * FROM compute.movies WHERE movie_id = ANY(%(ids)s)", ids=list(activity)
+    ):
         age = (now - film["fetched_at"]).total_seconds()
-        prior = p["popularity_weight"] * film["popularity"] * 0.5 ** (age / half_life)
-        votes = min(film["vote_count"], p["vote_count_cap"])
+        prior = p["prior_weight"] * film["popularity"] * 0.5 ** (age / half_life)
+        votes = min(film["vote_count"], p["vote_cap"])
         mean = film["vote_average"] or 0.0
-        quality = (p["prior_count"] * p["global_mean"] + votes * mean) / (
-            p["prior_count"] + votes
+        quality = (p["global_weight"] * p["global_mean"] + votes * mean) / (
+            p["global_weight"] + votes
         )
         scores[film["movie_id"]] = (activity[film["movie_id"]] + prior) ** p[
             "activity_exponent"
-        ] * quality ** p["quality_exponent"]
+        ] * quality ** (1 - p["activity_exponent"])
     return sorted(scores, key=lambda movie_id: -scores[movie_id])
 
 

@@ -112,7 +112,8 @@ class Traffic:
         assert self._stack.parked() == {}
         ids = [f"tmdb-{number}" for number in self.films]
         views = self._stack.rows(
-            "SELECT movie_id, views FROM compute.trends WHERE movie_id = ANY(%(ids)s) AND views > 0",
+            "SELECT movie_id, views FROM compute.trends"
+            " WHERE movie_id = ANY(%(ids)s) AND views > 0",
             ids=ids,
         )
         assert {row["movie_id"]: row["views"] for row in views} == dict(self.accepted)
@@ -145,7 +146,7 @@ def until(seconds: float, condition: Callable[[], bool]) -> None:
 
 @pytest.mark.parametrize(
     ("seed", "name"),
-    enumerate(["ingest-service", "compute-service", "search-indexer", "rating-service"]),
+    [(0, "ingest-service"), (1, "compute-service"), (2, "search-indexer"), (3, "rating-service")],
 )
 def test_kill_minus_nine_in_mid_batch(stack: LiveStack, seed: int, name: str) -> None:
     traffic = Traffic(stack, seed)

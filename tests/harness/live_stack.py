@@ -69,9 +69,7 @@ class LiveStack:
             "SEARCH_URL": self.urls["search-indexer"],
             **(env or {}),
         }
-        self.processes = {
-            name: self._process(name, ports[name], base, folder) for name in names
-        }
+        self.processes = {name: self._process(name, ports[name], base, folder) for name in names}
         self.api = Api(self.urls["gateway"])
         self.management = Management(management_url, amqp_url)
 

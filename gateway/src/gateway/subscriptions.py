@@ -1,18 +1,33 @@
-"""The gateway's one queue: changes that make cached answers old.
+"""The gateway's queues: changes that make cached answers old, and messages that nobody takes.
 
-All replicas share the cache, so one of them handles each event.
+All replicas share the cache, so one of them handles each event. A message reaches the second queue
+when no queue is bound for its routing key; it is parked, to be replayed once the service that
+handles it runs, and so is what cannot be read (the runtime does that by itself). Only news of
+progress, which matters to those who listen at the time, is done with.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
-from moviemetric_contracts import Event, MovieRemoved, MovieUpserted, TrendUpdated
-from service_kit import Subscription, UnitOfWork
+from moviemetric_contracts import (
+    REGISTRY,
+    ArtifactComputed,
+    Event,
+    JobChanged,
+    MovieRemoved,
+    MovieUpserted,
+    SearchRebuilt,
+    TrendUpdated,
+)
+from service_kit import Binding, Park, Subscription, UnitOfWork
+from service_kit.topology import UNROUTED
 
 from gateway.cache import Cache
 from gateway.reads import LISTS, movie_tag
 
-QUEUE = "gateway.cache"
+CACHE_QUEUE = "gateway.cache"
+UNROUTED_QUEUE = "gateway.unrouted"
+NEWS = (ArtifactComputed, JobChanged, SearchRebuilt)
 
 
 def tags_of(events: Sequence[Event[Any]]) -> set[str]:
@@ -31,6 +46,17 @@ def tags_of(events: Sequence[Event[Any]]) -> set[str]:
     return tags
 
 
+async def park_what_nobody_takes(events: Sequence[Event[Any]], _work: UnitOfWork) -> None:
+    """Parks all but news of progress."""
+    for event in events:
+        if not isinstance(event.data, NEWS):
+            reason = (
+                f"no queue takes {event.type!r}: run `migrate` of the service that handles it, "
+                "then replay this message"
+            )
+            raise Park(reason)
+
+
 def subscriptions(cache: Cache) -> list[Subscription[Event[Any]]]:
     """The table of queues."""
 
@@ -39,10 +65,17 @@ def subscriptions(cache: Cache) -> list[Subscription[Event[Any]]]:
 
     return [
         Subscription(
-            queue=QUEUE,
+            queue=CACHE_QUEUE,
             accepts=(MovieUpserted, MovieRemoved, TrendUpdated),
             handle=drop_cached,
             batch_size=100,
             linger=0.005,
-        )
+        ),
+        Subscription(
+            queue=UNROUTED_QUEUE,
+            accepts=tuple(REGISTRY.values()),
+            bindings=(Binding(UNROUTED, ""),),
+            handle=park_what_nobody_takes,
+            batch_size=20,
+        ),
     ]

@@ -80,24 +80,19 @@ async def test_what_got_a_202_is_in_the_queue(
     assert event["data"]["movie_id"] == "tmdb-5"
 
 
-async def test_an_event_that_no_queue_takes_is_503(
+async def test_an_event_that_no_queue_takes_is_kept_with_the_reason(
     run_gateway: Run, rabbit_vhost: str, redis_database: str
 ) -> None:
     async with run_gateway(amqp_url=rabbit_vhost, redis_url=redis_database) as client:
-        single = await client.post("/movies/view", json={"tmdb_id": 5})
-        batch = await client.post(
-            "/events", content=json.dumps([view("x")]), headers={"content-type": BATCH}
-        )
-    assert single.status_code == batch.status_code == 503
-    assert int(single.headers["Retry-After"]) >= 1
-    assert batch.json()["results"] == [
-        {
-            "index": 0,
-            "id": "x",
-            "status": "failed",
-            "error": "no service takes this type of event at the moment",
-        }
-    ]
+        answer = await client.post("/movies/view", json={"tmdb_id": 5})
+        assert answer.status_code == 202
+        broker = RabbitBroker(rabbit_vhost, name="test")
+        async with asyncio.timeout(10), broker.consume("gateway.unrouted.dead", 10) as stream:
+            [parked] = await stream.take(10, 0)
+        await broker.close()
+    assert json.loads(parked.body)["id"] == answer.json()["event_id"]
+    assert parked.headers["x-original-routing-key"] == "movie.viewed.v1"
+    assert str(parked.headers["x-reason"]).startswith("no queue takes 'movie.viewed.v1'")
 
 
 async def test_a_stopped_broker_is_503_at_once_and_202_again_after_its_return(

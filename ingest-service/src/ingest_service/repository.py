@@ -47,7 +47,7 @@ _KEEP_NEWER: Final = text("""
     RETURNING movie_id, revision, updated_at = fetched_at AS changed
 """)
 
-# Only for films of which something newer was just stored, and whose row this transaction has locked.
+# Only for films of which something newer was just stored: their rows are locked by then.
 _KEEP_SOURCE_DOCUMENTS: Final = text("""
     INSERT INTO source_documents AS kept (source, source_id, body, sha256, etag, fetched_at)
     SELECT source, source_id, body, sha256, etag, fetched_at

@@ -99,9 +99,16 @@ def _on_outage(_request: Request, error: Exception) -> Response:
     return ProblemError(503, "Service unavailable", detail, headers={"Retry-After": "2"}).response()
 
 
+def _on_defect(request: Request, error: Exception) -> Response:
+    # Starlette raises it again after the answer, so the server's log has the traceback.
+    log.error("request failed", extra={"path": request.url.path, "reason": repr(error)})
+    return ProblemError(500, "Internal error", "the server's log has the details").response()
+
+
 def install_problem_handlers(app: FastAPI) -> None:
     """Make every error of `app` a problem document."""
     app.add_exception_handler(ProblemError, _on_problem)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(Outage, _on_outage)
+    app.add_exception_handler(Exception, _on_defect)

@@ -57,9 +57,12 @@ class _Link:
         self._failures = 0
         self._closing = False
 
-    @property
-    def connected(self) -> bool:
-        return self._connection is not None and not self._connection.is_closed
+    def _open(self) -> AbstractConnection | None:
+        # After an orderly shutdown of the broker `is_closed` stays false; `connected` tells.
+        connection = self._connection
+        if connection is None or connection.is_closed or not connection.connected.is_set():
+            return None
+        return connection
 
     async def connection(self) -> AbstractConnection:
         """The open connection, made now if there is none.
@@ -68,11 +71,11 @@ class _Link:
             ConnectionError: it cannot be made now. Asking again soon fails at once, so that
                 callers do not queue up behind a broker that is away.
         """
-        if self._connection is not None and not self._connection.is_closed:
-            return self._connection
+        if (connection := self._open()) is not None:
+            return connection
         async with self._lock:
-            if self._connection is not None and not self._connection.is_closed:
-                return self._connection
+            if (connection := self._open()) is not None:
+                return connection
             if self._closing:
                 msg = "the connection to RabbitMQ is being closed"
                 raise ConnectionError(msg)

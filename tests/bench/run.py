@@ -1,0 +1,216 @@
+"""`make bench`: what the platform carries on this machine, each figure beside its yardstick.
+
+Ratios are of figures measured in this run; absolute numbers depend on the machine and on what else
+it does. Exits with 1 when a figure misses its target.
+"""
+
+import argparse
+import itertools
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import consumption
+from freshness import freshness
+from harness import LiveStack, eventually
+from harness.clients import cloud_event
+from harness.live_stack import MODULES, ROOT
+from load import Result, get, measure, post_json
+from local_stack.procfs import ProcessId, descendants
+from local_stack.pytest_plugin import scratch_folder
+from local_stack.servers import PostgresServer, RabbitServer, RedisServer
+
+COUNT = 40_000
+SINGLE_COUNT = 4_000
+REGISTERED = 300
+
+
+class Report:
+    """Prints each figure with its target as it comes, and remembers what was missed."""
+
+    def __init__(self) -> None:
+        self.missed: list[str] = []
+
+    def line(self, name: str, value: str, target: str = "", *, ok: bool = True) -> None:
+        """One line; `ok` says whether the target is met."""
+        verdict = "" if not target else "ok" if ok else "MISSED"
+        sys.stdout.write(f"  {name:<58} {value:>16}  {target:<18} {verdict}\n")
+        sys.stdout.flush()
+        if not ok:
+            self.missed.append(name)
+
+    def title(self, text: str) -> None:
+        """What the lines below are about."""
+        sys.stdout.write(f"\n{text}\n")
+
+
+@contextmanager
+def quiet_stack() -> Iterator[tuple[LiveStack, dict[str, object]]]:
+    """All services on servers of their own that write to disk as in production."""
+    folder = scratch_folder()
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        postgres = stack.enter_context(PostgresServer(folder / "postgres", durable=True))
+        rabbit = stack.enter_context(RabbitServer(folder / "rabbitmq"))
+        redis = stack.enter_context(RedisServer(folder / "redis"))
+        logs = Path(tempfile.mkdtemp(dir=folder))
+        live = LiveStack(
+            logs,
+            amqp_url=rabbit.url,
+            management_url=rabbit.management_url,
+            database_url=postgres.url,
+            redis_url=redis.url_of(0),
+            env={"TMDB_REQUESTS_PER_SECOND": "400", "LOG_LEVEL": "WARNING"},
+        )
+        stack.enter_context(live)
+        servers: dict[str, object] = {
+            server.name: server.managed.process for server in (postgres, rabbit, redis)
+        }
+        yield live, servers
+
+
+def register(stack: LiveStack) -> None:
+    """Fill the chart."""
+    lines = (ROOT / "deploy/sample-catalogue/movies.jsonl").read_text(encoding="utf-8").splitlines()
+    numbers = [int(line.split(":", 1)[1].split(",", 1)[0]) for line in lines[:REGISTERED]]
+    stack.api.send_all(
+        cloud_event("movie.register.v1", f"bench-{number}", {"tmdb_id": number})
+        for number in numbers
+    )
+    eventually(
+        "the films to be in the chart",
+        lambda: stack.api.get("/movies/trending", limit=1)["total"] >= REGISTERED,
+        seconds=90,
+    )
+
+
+def bench_consumption(stack: LiveStack, report: Report) -> None:
+    """Item by item, in batches, and with nothing done at all."""
+    report.title("Events per second through compute-service")
+    ours = max(consumption.compute_rate(stack, COUNT) for _ in range(2))
+    stack.processes["compute-service"].stop()
+    bare = max(consumption.yardstick(stack, "bare", COUNT) for _ in range(2))
+    single = consumption.yardstick(stack, "single", SINGLE_COUNT)
+    consumption.remove_yardstick(stack)
+    stack.processes["compute-service"].start()
+    stack.drain(120)
+    report.line("compute-service: inbox, activity, trends, one commit a batch", f"{ours:,.0f}/s")
+    report.line("one message per transaction (pika, psycopg, prefetch 100)", f"{single:,.0f}/s")
+    report.line("bare aio-pika, acknowledged in batches, nothing done", f"{bare:,.0f}/s")
+    report.line(
+        "  against one per transaction", f"{ours / single:.1f}x", ">= 5x", ok=ours >= 5 * single
+    )
+    report.line(
+        "  against bare consumption", f"{ours / bare:.2f}x", ">= 0.6x", ok=ours >= 0.6 * bare
+    )
+
+
+def view_requests() -> Iterator[bytes]:
+    """POST /movies/view for films in turn."""
+    requests = [
+        post_json(
+            "/api/v1/movies/view", b'{"tmdb_id": %d, "user_id": "user-%d"}' % (number, number)
+        )
+        for number in range(820_000_000, 820_000_500)
+    ]
+    return itertools.cycle(requests)
+
+
+def check(result: Result, status: int) -> None:
+    """Every answer was the expected one."""
+    assert set(result.statuses) == {status}, result.statuses
+
+
+def bench_gateway(stack: LiveStack, report: Report) -> None:
+    """Views that the broker has confirmed, beside views that nobody keeps."""
+    report.title("Accepted views per second at the gateway, one worker, 64 connections")
+    url = stack.urls["gateway"]
+    measure(url, view_requests(), seconds=2)
+    rounds: list[tuple[Result, Result]] = []
+    for _ in range(2):
+        confirmed = measure(url, view_requests())
+        with stack.no_broker_gateway() as bare_url:
+            measure(bare_url, view_requests(), seconds=1)
+            rounds.append((confirmed, measure(bare_url, view_requests())))
+        stack.drain(120)
+    confirmed, bare = max(rounds, key=lambda pair: pair[0].per_second / pair[1].per_second)
+    check(confirmed, 202)
+    check(bare, 202)
+    ratio = confirmed.per_second / bare.per_second
+    p99 = confirmed.percentile(99) * 1000
+    report.line("202 after the broker's confirm", f"{confirmed.per_second:,.0f}/s")
+    report.line("the same route without a broker", f"{bare.per_second:,.0f}/s")
+    report.line("  ratio", f"{ratio:.2f}x", ">= 0.4x", ok=ratio >= 0.4)
+    report.line("  p99 of the confirmed ones", f"{p99:.1f} ms", "< 100 ms", ok=p99 < 100)
+
+
+def bench_freshness(stack: LiveStack, report: Report) -> None:
+    """How soon a view shows."""
+    report.title("From 202 to visible in GET /movies/trending, at 500 views a second")
+    found = freshness(stack)
+    ordered = sorted(found.seconds)
+    p50 = ordered[len(ordered) // 2] * 1000
+    p99 = ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))] * 1000
+    reached = found.sent_per_second
+    report.line("views sent meanwhile", f"{reached:,.0f}/s", ">= 475/s", ok=reached >= 475)
+    report.line(f"  p50 of {len(ordered)} views", f"{p50:.1f} ms", "< 100 ms", ok=p50 < 100)
+    report.line("  p99", f"{p99:.1f} ms", "< 500 ms", ok=p99 < 500)
+
+
+def bench_reading(stack: LiveStack, report: Report) -> None:
+    """The chart out of the cache."""
+    report.title("GET /movies/trending from the cache, 64 connections")
+    request = itertools.repeat(get("/api/v1/movies/trending?limit=20"))
+    result = measure(stack.urls["gateway"], request)
+    check(result, 200)
+    report.line("requests", f"{result.per_second:,.0f}/s")
+    report.line("  p99", f"{result.percentile(99) * 1000:.1f} ms")
+
+
+def bench_memory(stack: LiveStack, servers: dict[str, object], report: Report) -> None:
+    """Resident memory after all of the above."""
+    report.title("Resident memory after it")
+    total = 0
+    identities = {name: stack.processes[name].managed.process for name in MODULES} | servers
+    for name, identity in identities.items():
+        assert isinstance(identity, ProcessId)
+        size = sum(process.resident_bytes() for process in [identity, *descendants(identity.pid)])
+        total += size
+        report.line(name, f"{size / 2**20:,.0f} MiB")
+    report.line("all", f"{total / 2**20:,.0f} MiB")
+
+
+BENCHES = {
+    "consumption": bench_consumption,
+    "gateway": bench_gateway,
+    "freshness": bench_freshness,
+    "reading": bench_reading,
+}
+
+
+def main() -> int:
+    """Run the benches that were asked for, all of them by default."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("only", nargs="*", choices=[*BENCHES, []], help="all of them by default")
+    only = parser.parse_args().only or list(BENCHES)
+    report = Report()
+    started = time.monotonic()
+    with quiet_stack() as (stack, servers):
+        register(stack)
+        for name in only:
+            BENCHES[name](stack, report)
+        bench_memory(stack, servers, report)
+    sys.stdout.write(f"\n{time.monotonic() - started:.0f} s\n")
+    if report.missed:
+        sys.stdout.write(f"missed: {', '.join(report.missed)}\n")
+    return 1 if report.missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
