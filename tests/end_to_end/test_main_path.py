@@ -47,7 +47,7 @@ def test_a_registered_film_is_there_within_five_seconds(stack: LiveStack) -> Non
     assert detail["imdb_id"] == "imdb-tt1375666".removeprefix("imdb-")
 
     def in_trending():
-        items = stack.api.get("/movies/trending", limit=100)["items"]
+        items = stack.api.get("/movies/trending", year=2010, limit=100)["items"]
         return next((item for item in items if item["movie_id"] == "tmdb-27205"), None)
 
     entry = eventually("its place in trending", in_trending, seconds=5)

@@ -98,7 +98,7 @@ CONTENT = {
     "compute.movies": "movie_id, revision, removed, title, genres, vote_average, popularity",
     "compute.activity": "movie_id, kind, occurred_at, user_id, session_id",
     "search.documents": "movie_id, revision",
-    "catalog.movies": "movie_id, title, release_date, runtime, vote_average, vote_count",
+    "catalog.movies": "movie_id, title, release_date, vote_average, vote_count",
     "catalog.movie_genres": "*",
     "catalog.external_ids": "movie_id, source",
 }

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from collections.abc import Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -61,6 +62,7 @@ class LiveStack:
             "REDIS_URL": redis_url,
             "TMDB_BASE_URL": f"{self.urls['tmdb-standin']}/3",
             "TMDB_API_KEY": "stand-in",
+            "TMDB_REQUESTS_PER_SECOND": "400",
             "TMDB_STANDIN_PORT": str(ports["tmdb-standin"]),
             "SEARCH_BACKEND": "postgres",
             "INGEST_URL": self.urls["ingest-service"],
@@ -170,10 +172,14 @@ class LiveStack:
         return {name: count for name, count in counts.items() if count}
 
     def drain(self, seconds: float = 60.0) -> None:
-        """Wait until every queue and outbox is empty, twice in a row."""
+        """Wait until every queue and outbox is empty, and still is after the next report."""
 
         def empty() -> bool:
-            return not self.busy() and not self.busy()
+            if self.busy():
+                return False
+            # Depths are as old as the tick on which quorum queues report them.
+            time.sleep(1.5)
+            return not self.busy()
 
         try:
             eventually("queues and outboxes to be empty", empty, seconds=seconds, every=0.2)

@@ -7,7 +7,7 @@ tables, and Meilisearch, which is also an `ExternalIndex` that has to be told of
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from search_indexer.documents import Document, Trend
 from search_indexer.folding import query_words
@@ -58,6 +58,27 @@ class SearchHit:
     poster_path: str | None
     final_trend_score: float | None
     views: int
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "SearchHit":
+        """A hit from fields of the same names, as an engine keeps them in JSON."""
+        released = fields["release_date"]
+        return cls(
+            movie_id=fields["movie_id"],
+            tmdb_id=fields["tmdb_id"],
+            imdb_id=fields["imdb_id"],
+            title=fields["title"],
+            original_title=fields["original_title"],
+            original_language=fields["original_language"],
+            release_date=date.fromisoformat(released) if released else None,
+            genres=fields["genres"],
+            vote_average=fields["vote_average"],
+            vote_count=fields["vote_count"],
+            popularity=fields["popularity"],
+            poster_path=fields["poster_path"],
+            final_trend_score=fields.get("final_trend_score"),
+            views=fields.get("views") or 0,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

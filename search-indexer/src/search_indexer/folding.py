@@ -69,6 +69,12 @@ def title_key(title: str) -> str:
     return "".join(parts)[:200]
 
 
+def without_article(title: str) -> str:
+    """`The Terminator` → `Terminator`; a title that is nothing but an article stays."""
+    first, _, rest = title.partition(" ")
+    return rest.lstrip() or title if first.casefold() in ARTICLES else title
+
+
 def typo_budget(word: str) -> int:
     """How many typing errors a word may have: 1 from four letters, 2 from eight, 0 in numbers."""
     if any(character.isdigit() for character in word):

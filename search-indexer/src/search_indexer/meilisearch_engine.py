@@ -12,8 +12,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import date
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
 from httpx2 import HTTPError
 from meilisearch_python_sdk import AsyncClient, AsyncIndex
@@ -21,6 +20,7 @@ from meilisearch_python_sdk.errors import (
     MeilisearchApiError,
     MeilisearchError,
 )
+from meilisearch_python_sdk.models.search import SearchResults
 from meilisearch_python_sdk.models.settings import (
     Faceting,
     MeilisearchSettings,
@@ -39,7 +39,7 @@ from search_indexer.engine import (
     SearchRequest,
     SearchResult,
 )
-from search_indexer.folding import ARTICLES, fold
+from search_indexer.folding import ARTICLES, fold, without_article
 
 NAME: Final = "Meilisearch"
 
@@ -61,7 +61,15 @@ _SHOWN: Final = [
     "views",
 ]
 SETTINGS: Final = MeilisearchSettings(
-    searchable_attributes=["title", "original_title", "people", "keywords", "overview"],
+    # `bare_title` lets a query without the article be the exact title.
+    searchable_attributes=[
+        "title",
+        "bare_title",
+        "original_title",
+        "people",
+        "keywords",
+        "overview",
+    ],
     filterable_attributes=[
         "genres",
         "genre_keys",
@@ -168,8 +176,8 @@ class MeilisearchEngine:
             return SearchResult()
         page, size, skip = page_window(request.offset, request.limit)
         async with _outages():
-            found = await self._index.search(
-                " ".join(request.words),
+            answer = await self._index.search(  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] -- hits are of any type
+                request.q,
                 page=page,
                 hits_per_page=size,
                 filter=filter_of(request),
@@ -177,9 +185,12 @@ class MeilisearchEngine:
                 attributes_to_retrieve=_SHOWN,
                 matching_strategy="all",
             )
+        found = cast("SearchResults[dict[str, Any]]", answer)
         facets: Mapping[str, Mapping[str, int]] = found.facet_distribution or {}
         return SearchResult(
-            hits=[_hit(fields) for fields in found.hits[skip : skip + request.limit]],
+            hits=[
+                SearchHit.from_json(fields) for fields in found.hits[skip : skip + request.limit]
+            ],
             total=found.total_hits or 0,
             facets=Facets(
                 genre=facets.get("genres", {}),
@@ -264,10 +275,16 @@ async def _outages() -> AsyncGenerator[None]:
         raise Outage(NAME, str(error)) from error
 
 
-def _includes(current: Any, wanted: Any) -> bool:
-    if isinstance(wanted, dict) and isinstance(current, dict):
-        return all(_includes(current.get(key), value) for key, value in wanted.items())
-    return bool(current == wanted)
+def _includes(current: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether settings are as wanted; a server may have more of them than this program knows."""
+    for key, value in wanted.items():
+        if isinstance(value, Mapping):
+            inner = cast("Mapping[str, Any]", value)
+            if not _includes(current.get(key) or {}, inner):
+                return False
+        elif current.get(key) != value:
+            return False
+    return True
 
 
 def _fields_of(document: Document, trend: Trend | None) -> dict[str, Any]:
@@ -277,6 +294,7 @@ def _fields_of(document: Document, trend: Trend | None) -> dict[str, Any]:
         "tmdb_id": document.tmdb_id,
         "imdb_id": document.imdb_id,
         "title": document.title,
+        "bare_title": without_article(document.title),
         "original_title": document.original_title,
         "original_language": document.original_language,
         "overview": document.overview,
@@ -301,23 +319,3 @@ def _trend_fields(trend: Trend) -> dict[str, Any]:
         "rank_key": trend.rank_key,
         "views": trend.views,
     }
-
-
-def _hit(fields: Mapping[str, Any]) -> SearchHit:
-    released = fields["release_date"]
-    return SearchHit(
-        movie_id=fields["movie_id"],
-        tmdb_id=fields["tmdb_id"],
-        imdb_id=fields["imdb_id"],
-        title=fields["title"],
-        original_title=fields["original_title"],
-        original_language=fields["original_language"],
-        release_date=date.fromisoformat(released) if released else None,
-        genres=fields["genres"],
-        vote_average=fields["vote_average"],
-        vote_count=fields["vote_count"],
-        popularity=fields["popularity"],
-        poster_path=fields["poster_path"],
-        final_trend_score=fields.get("final_trend_score"),
-        views=fields.get("views", 0),
-    )

@@ -2,7 +2,7 @@
 
 A document is found when it has every word of the query, as a prefix in names (titles, people,
 keywords) or by English stem anywhere, or when the query begins its title written without spaces.
-Words of one or two letters alone are looked for in titles only.
+Words of one or two letters, or articles, alone are looked for in titles only.
 A word that no name begins with is taken for mistyped, and the nearest words of the vocabulary stand
 in for it; when nothing at all is found, the same is done for every word.
 
@@ -14,7 +14,6 @@ all filters are bound parameters.
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import date
 from typing import Any, Final
 
 from service_kit import Database
@@ -27,9 +26,11 @@ from search_indexer.engine import (
     SearchRequest,
     SearchResult,
 )
-from search_indexer.folding import fold, title_key, typing_errors, typo_budget
+from search_indexer.folding import ARTICLES, fold, title_key, typing_errors, typo_budget
 
 _MAX_CORRECTIONS: Final = 12
+# In the C collation all texts that begin with a prefix sort before the prefix and this.
+_LAST_CHARACTER: Final = "\U0010ffff"
 
 # For each query word: is it the beginning of a known word, and which known words are near it. Those
 # with the same first letter come from the index on it; a wrong first letter is found by trigrams.
@@ -72,14 +73,19 @@ found AS MATERIALIZED (
     SELECT d.movie_id,
         CASE
             WHEN d.title_key = :key OR d.original_title_key = :key THEN 0
-            WHEN d.title_key LIKE :key_prefix OR d.original_title_key LIKE :key_prefix THEN 1
+            WHEN starts_with(d.title_key, :key) OR starts_with(d.original_title_key, :key) THEN 1
             WHEN d.title_words @@ CAST(:words AS tsquery) THEN 2
             WHEN :titles_only OR d.name_words @@ CAST(:words AS tsquery) THEN 3
             ELSE 4
         END AS tier,
-        CASE WHEN :mistyped THEN 1 - similarity(d.title_key, :key) ELSE 0 END AS distance
+        CASE
+            WHEN :mistyped AND d.title_words @@ CAST(:words AS tsquery)
+            THEN 1 - similarity(d.title_key, :key)
+            ELSE 0
+        END AS distance
     FROM documents d
-    WHERE d.title_key LIKE :key_prefix OR d.original_title_key LIKE :key_prefix
+    WHERE (d.title_key >= :key AND d.title_key < :key_end)
+        OR (d.original_title_key >= :key AND d.original_title_key < :key_end)
         OR (:titles_only AND d.title_words @@ CAST(:words AS tsquery))
         OR (NOT :titles_only AND d.all_words @@ (
             CAST(:words AS tsquery) || plainto_tsquery('pg_catalog.english', :prose)))
@@ -129,10 +135,11 @@ _BROWSE: Final = text(f"WITH {_BROWSED}{_RESULT}")
 _FIND: Final = text(f"WITH {_FOUND}{_RESULT}")
 
 # A plan made without knowing the values could not use the indexes on title keys, or skip filters;
-# and the matches of a broad query are kept in memory.
+# the matches of a broad query are kept in memory; and the index is used for such a query too,
+# because the planner does not count what it costs to unpack every document's words.
 _PREPARE: Final = text("""
 SELECT set_config('plan_cache_mode', 'force_custom_plan', true),
-    set_config('work_mem', '32MB', true)
+    set_config('work_mem', '32MB', true), set_config('random_page_cost', '1', true)
 """)
 
 
@@ -178,7 +185,7 @@ async def _corrections(
         {
             "words": list(words),
             "budgets": [typo_budget(word) for word in words],
-            "last": "\U0010ffff",
+            "last": _LAST_CHARACTER,
         },
     )
     corrections: dict[str, list[str]] = {}
@@ -198,7 +205,7 @@ async def _result(
 ) -> SearchResult:
     row = (await connection.execute(statement, parameters)).mappings().one()
     return SearchResult(
-        hits=[_hit(fields) for fields in row["hits"] or ()],
+        hits=[SearchHit.from_json(fields) for fields in row["hits"] or ()],
         total=row["total"],
         facets=Facets(
             genre=_counts(row["genre"]),
@@ -210,13 +217,6 @@ async def _result(
 
 def _counts(counts: Mapping[str, int] | None) -> dict[str, int]:
     return dict(sorted((counts or {}).items(), key=lambda item: (-item[1], item[0])))
-
-
-def _hit(fields: Mapping[str, Any]) -> SearchHit:
-    released: str | None = fields["release_date"]
-    return SearchHit(
-        **{**fields, "release_date": date.fromisoformat(released) if released else None}
-    )
 
 
 def _parameters_of(request: SearchRequest) -> dict[str, Any]:
@@ -244,8 +244,8 @@ def _find_parameters(
         "words": " & ".join(f"({' | '.join(options)})" for options in alternatives),
         "prose": " ".join(request.words),
         "key": key,
-        "key_prefix": f"{key}%",
+        "key_end": key + _LAST_CHARACTER,
         "mistyped": bool(corrections),
-        # One or two letters begin some word of nearly every film: they are looked for in titles.
-        "titles_only": all(len(word) <= 2 for word in request.words),
+        # What begins a word of nearly every film is looked for in titles only.
+        "titles_only": all(len(word) <= 2 or word in ARTICLES for word in request.words),
     }

@@ -7,6 +7,7 @@ from search_indexer.folding import (
     title_key,
     typing_errors,
     typo_budget,
+    without_article,
     words,
 )
 
@@ -70,6 +71,15 @@ def test_query_words(query: str, expected: list[str]) -> None:
 def test_one_title_has_one_key(spelling: str) -> None:
     """However it is spelled."""
     assert title_key(spelling) == "spiderman"
+
+
+@pytest.mark.parametrize(
+    ("title", "bare"),
+    [("The Terminator", "Terminator"), ("A  Man", "Man"), ("The", "The"), ("Thelma", "Thelma")],
+)
+def test_a_title_without_its_article(title: str, bare: str) -> None:
+    """Only whole words, and only where something is left."""
+    assert without_article(title) == bare
 
 
 @pytest.mark.parametrize(

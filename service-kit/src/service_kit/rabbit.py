@@ -11,10 +11,9 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, Final, cast
-from uuid import uuid4
 
 import aio_pika
 import aiormq.channel
@@ -22,7 +21,6 @@ from aio_pika.abc import AbstractChannel, AbstractConnection, ExchangeType
 from aiormq.abc import DeliveredMessage
 from aiormq.exceptions import AMQPError, DeliveryError
 from aiormq.exceptions import PublishError as ReturnedMessageError
-from pamqp.commands import Basic
 
 from service_kit.broker import (
     Delivery,
@@ -33,16 +31,39 @@ from service_kit.broker import (
     StreamClosed,
     Unroutable,
 )
+from service_kit.confirms import PUBLISH_TIMEOUT, AmqpChannel, ConfirmChannel
 from service_kit.topology import DELAY_QUEUES, EXCHANGES, QueueSpec
 
 log = logging.getLogger(__name__)
 
-PUBLISH_TIMEOUT: Final = 2.0
 CONNECT_TIMEOUT: Final = 5.0
 DECLARE_TIMEOUT: Final = 30.0
 # Enough to keep the broker busy, few enough that a full socket buffer is felt by the callers.
 MAX_IN_FLIGHT: Final = 512
-_LOST = (AMQPError, OSError, asyncio.TimeoutError, RuntimeError)
+_LOST: Final = (AMQPError, OSError, TimeoutError, RuntimeError)
+_FAILURES: Final = (*_LOST, DeliveryError, ReturnedMessageError, asyncio.InvalidStateError)
+
+
+@contextmanager
+def _loss_as_connection_error() -> Generator[None]:
+    """Makes one kind of error of the many in which a lost connection shows.
+
+    The client library also cancels whatever waits for an answer on a connection that ends. That is
+    not a cancellation of the caller, who would take it for one.
+    """
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        msg = f"the connection to RabbitMQ was lost: {error}"
+        raise ConnectionError(msg) from error
+    except ConnectionError:
+        raise
+    except _LOST as error:
+        msg = f"RabbitMQ: {type(error).__name__}: {error}"
+        raise ConnectionError(msg) from error
 
 
 class _Link:
@@ -88,19 +109,19 @@ class _Link:
 
     async def _connect(self) -> AbstractConnection:
         try:
-            connection = await asyncio.wait_for(
-                aio_pika.connect(
-                    self._url, client_properties={"connection_name": self._name}, heartbeat=10
-                ),
-                CONNECT_TIMEOUT,
-            )
-        except _LOST as error:
+            with _loss_as_connection_error():
+                connection = await asyncio.wait_for(
+                    aio_pika.connect(
+                        self._url, client_properties={"connection_name": self._name}, heartbeat=10
+                    ),
+                    CONNECT_TIMEOUT,
+                )
+        except ConnectionError:
             self._failures += 1
             self._retry_at = time.monotonic() + min(2.0, 0.1 * 2**self._failures) * random.uniform(  # noqa: S311 -- jitter
                 0.5, 1.0
             )
-            msg = f"cannot connect to RabbitMQ: {type(error).__name__}: {error}"
-            raise ConnectionError(msg) from error
+            raise
         if self._failures:
             log.info("connected to RabbitMQ again", extra={"attempts": self._failures})
         self._failures = 0
@@ -182,11 +203,15 @@ class RabbitBroker:
         self._publishing = _Link(url, f"{name} publishing")
         self._consuming = _Link(url, f"{name} consuming")
         self._channel: AbstractChannel | None = None
-        self._underlay: aiormq.channel.Channel | None = None
+        self._confirms: ConfirmChannel | None = None
         self._channel_lock = asyncio.Lock()
         self._in_flight = asyncio.Semaphore(MAX_IN_FLIGHT)
 
     async def declare(self, queues: Sequence[QueueSpec]) -> None:
+        with _loss_as_connection_error():
+            await self._declare(queues)
+
+    async def _declare(self, queues: Sequence[QueueSpec]) -> None:
         connection = await self._consuming.connection()
         async with asyncio.timeout(DECLARE_TIMEOUT), connection.channel() as channel:
             for exchange in EXCHANGES:
@@ -207,78 +232,66 @@ class RabbitBroker:
         async with self._in_flight:
             channel = await self._publishing_channel()
             try:
-                await channel.basic_publish(
-                    message.body,
-                    exchange=message.exchange,
-                    routing_key=message.routing_key,
-                    properties=Basic.Properties(
-                        content_type=message.content_type,
-                        delivery_mode=2,
-                        # Returned messages are matched by it, so every attempt needs a fresh one.
-                        message_id=uuid4().hex,
-                        headers=cast("dict[str, Any]", message.headers) or None,
-                    ),
-                    mandatory=True,
-                    timeout=PUBLISH_TIMEOUT,
-                    wait=False,
-                )
-            except ReturnedMessageError:
-                raise Unroutable(message.exchange, message.routing_key) from None
-            except DeliveryError as error:
-                msg = f"the broker refused the message: {error}"
-                raise PublishError(msg) from error
-            except TimeoutError as error:
-                msg = f"the broker did not confirm within {PUBLISH_TIMEOUT:g} s"
-                raise PublishError(msg) from error
-            except (*_LOST, asyncio.InvalidStateError) as error:
-                msg = f"the connection to the broker was lost: {type(error).__name__}"
-                raise PublishError(msg) from error
+                await channel.publish(message)
             except asyncio.CancelledError as error:
                 # The client library cancels what waits for a confirm when its channel closes;
                 # that is not a cancellation of the caller.
                 task = asyncio.current_task()
                 if task is not None and task.cancelling():
                     raise
-                msg = "the connection to the broker was lost"
-                raise PublishError(msg) from error
+                raise _failure(error, message) from error
+            except _FAILURES as error:
+                raise _failure(error, message) from error
 
     async def publish_many(self, messages: Sequence[Outgoing]) -> list[PublishError | None]:
-        results = await asyncio.gather(
-            *(self.publish(message) for message in messages), return_exceptions=True
-        )
         errors: list[PublishError | None] = []
-        for result in results:
-            if isinstance(result, BaseException) and not isinstance(result, PublishError):
-                raise result
-            errors.append(result)
+        for start in range(0, len(messages), MAX_IN_FLIGHT):
+            errors += await self._publish_window(messages[start : start + MAX_IN_FLIGHT])
         return errors
 
-    async def _publishing_channel(self) -> aiormq.channel.Channel:
-        if self._underlay is not None and not self._underlay.is_closed:
-            return self._underlay
+    async def _publish_window(self, messages: Sequence[Outgoing]) -> list[PublishError | None]:
+        try:
+            channel = await self._publishing_channel()
+        except PublishError as error:
+            return [error] * len(messages)
+        confirmations = [channel.publish(message) for message in messages]
+        await asyncio.wait(confirmations)
+        return [
+            _failure_of(confirmation, message)
+            for confirmation, message in zip(confirmations, messages, strict=True)
+        ]
+
+    async def _publishing_channel(self) -> ConfirmChannel:
+        if self._confirms is not None and not self._confirms.closed:
+            return self._confirms
         async with self._channel_lock:
-            if self._underlay is not None and not self._underlay.is_closed:
-                return self._underlay
+            if self._confirms is not None and not self._confirms.closed:
+                return self._confirms
             try:
-                connection = await self._publishing.connection()
-                self._channel = await asyncio.wait_for(
-                    connection.channel(publisher_confirms=True, on_return_raises=True),
-                    CONNECT_TIMEOUT,
-                )
-                self._underlay = await _underlay(self._channel)
-            except _LOST as error:
+                with _loss_as_connection_error():
+                    connection = await self._publishing.connection()
+                    self._channel = await asyncio.wait_for(
+                        connection.channel(publisher_confirms=True, on_return_raises=True),
+                        CONNECT_TIMEOUT,
+                    )
+                    self._confirms = ConfirmChannel(
+                        cast("AmqpChannel", await self._channel.get_underlay_channel())
+                    )
+            except ConnectionError as error:
                 raise PublishError(str(error)) from error
-            return self._underlay
+            return self._confirms
 
     @asynccontextmanager
     async def consume(self, queue: str, prefetch: int) -> AsyncGenerator[DeliveryStream]:
-        connection = await self._consuming.connection()
-        channel = await asyncio.wait_for(
-            connection.channel(publisher_confirms=False), CONNECT_TIMEOUT
-        )
+        with _loss_as_connection_error():
+            connection = await self._consuming.connection()
+            channel = await asyncio.wait_for(
+                connection.channel(publisher_confirms=False), CONNECT_TIMEOUT
+            )
         try:
-            stream = RabbitStream(channel, await _underlay(channel))
-            await asyncio.wait_for(stream.start(queue, prefetch), CONNECT_TIMEOUT)
+            with _loss_as_connection_error():
+                stream = RabbitStream(channel, await _underlay(channel))
+                await asyncio.wait_for(stream.start(queue, prefetch), CONNECT_TIMEOUT)
             yield stream
         finally:
             with suppress(*_LOST):
@@ -286,17 +299,34 @@ class RabbitBroker:
 
     async def ping(self) -> float:
         started = time.perf_counter()
-        try:
+        with _loss_as_connection_error():
             connection = await self._publishing.connection()
             channel = await asyncio.wait_for(connection.channel(publisher_confirms=False), 2)
             await asyncio.wait_for(channel.close(), 2)
-        except _LOST as error:
-            raise ConnectionError(str(error)) from error
         return time.perf_counter() - started
 
     async def close(self) -> None:
         await self._consuming.close()
         await self._publishing.close()
+
+
+def _failure_of(confirmation: asyncio.Future[Any], message: Outgoing) -> PublishError | None:
+    if confirmation.cancelled():
+        return _failure(asyncio.CancelledError(), message)
+    error = confirmation.exception()
+    return None if error is None else _failure(error, message)
+
+
+def _failure(error: BaseException, message: Outgoing) -> PublishError:
+    match error:
+        case ReturnedMessageError():
+            return Unroutable(message.exchange, message.routing_key)
+        case DeliveryError():
+            return PublishError(f"the broker refused the message: {error}")
+        case TimeoutError():
+            return PublishError(f"the broker did not confirm within {PUBLISH_TIMEOUT:g} s")
+        case _:
+            return PublishError(f"the connection to the broker was lost: {type(error).__name__}")
 
 
 async def _underlay(channel: AbstractChannel) -> aiormq.channel.Channel:

@@ -90,6 +90,61 @@ def kill(processes: Sequence[ProcessId]) -> None:
     wait_for(lambda: not any(process.alive for process in doomed), 10.0)
 
 
+def run_to_end(
+    name: str,
+    command: Sequence[str],
+    *,
+    seconds: float,
+    log: Path,
+    cwd: Path,
+    env: Mapping[str, str] | None = None,
+    stdin: str = "",
+    account: Account | None = None,
+) -> str:
+    """Run a command that ends by itself; returns what it printed, which its log gets, too.
+
+    Raises StartError when it fails, takes longer, or the start that it is part of is interrupted.
+    """
+    process = subprocess.Popen(  # noqa: S603 - commands of our own tables, no shell
+        list(command),
+        cwd=cwd,
+        env=None if env is None else dict(env),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        user=None if account is None else account.uid,
+        group=None if account is None else account.gid,
+        extra_groups=None if account is None else [account.gid],
+    )
+    deadline = time.monotonic() + seconds
+    output, reason = "", ""
+    unsent: str | None = stdin
+    while True:
+        try:
+            output, _ = process.communicate(unsent, timeout=0.2)
+        except subprocess.TimeoutExpired:
+            unsent = None  # taken over by the first call
+            if not reason and time.monotonic() >= deadline:
+                reason = f"did not finish within {seconds:.0f} s"
+            if not reason and _interrupted.is_set():
+                reason = "was interrupted"
+            identity = ProcessId.of(process.pid)
+            if reason and identity is not None:
+                kill([identity])
+        else:
+            break
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as file:
+        file.write(output)
+    if not reason and process.returncode != 0:
+        reason = f"failed (exit status {process.returncode})"
+    if reason:
+        raise StartError(name, reason, log)
+    return output
+
+
 class ManagedProcess:
     """One program in a session of its own, with a log file and a pid file.
 

@@ -22,7 +22,6 @@ class _Stat:
     parent: int
     cpu_ticks: int
     started: int
-    resident_pages: int
 
 
 def _stat(pid: int) -> _Stat | None:
@@ -37,8 +36,15 @@ def _stat(pid: int) -> _Stat | None:
         parent=int(fields[1]),
         cpu_ticks=int(fields[11]) + int(fields[12]),
         started=int(fields[19]),
-        resident_pages=int(fields[21]),
     )
+
+
+def _resident_and_shared_pages(pid: int) -> tuple[int, int]:
+    try:
+        fields = (_PROC / str(pid) / "statm").read_text().split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0, 0
+    return int(fields[1]), int(fields[2])
 
 
 def _boot() -> str:
@@ -107,9 +113,13 @@ class ProcessId:
         return [self, *descendants(self.pid)] if self.alive else []
 
     def resident_bytes(self) -> int:
-        """Resident memory of the process and its descendants; shared pages count for each."""
-        stats = (_stat(process.pid) for process in self.tree())
-        return sum(stat.resident_pages for stat in stats if stat is not None) * _PAGE_BYTES
+        """Resident memory of the process and its descendants.
+
+        What they share, such as PostgreSQL's buffers, counts once: as much as the largest share.
+        """
+        pages = [_resident_and_shared_pages(process.pid) for process in self.tree()]
+        private = sum(resident - shared for resident, shared in pages)
+        return (private + max((shared for _, shared in pages), default=0)) * _PAGE_BYTES
 
     def cpu_seconds(self) -> float:
         """Processor time that the process and its living descendants have used."""

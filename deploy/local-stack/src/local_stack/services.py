@@ -6,7 +6,6 @@ until SIGTERM, then finishes what it has in hand within 20 s; `GET /ready` answe
 serves.
 """
 
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import httpx
 
-from local_stack.processes import ManagedProcess, StartError
+from local_stack.processes import ManagedProcess, run_to_end
 from local_stack.settings import Settings
 
 STOP_SECONDS = 25.0
@@ -97,27 +96,15 @@ class ServiceProcess:
 
     def migrate(self) -> None:
         """Bring its schema and queues up to date. Raises StartError when that fails."""
-        if not self.service.migrate:
-            return
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as log:
-            try:
-                code = subprocess.run(  # noqa: S603 - our own services, no shell
-                    self.service.migrate,
-                    cwd=self.cwd,
-                    env=dict(self.service.env),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    timeout=_MIGRATE_SECONDS,
-                    check=False,
-                ).returncode
-            except subprocess.TimeoutExpired:
-                reason = f"did not finish its migration within {_MIGRATE_SECONDS:.0f} s"
-                raise StartError(self.service.name, reason, self.log) from None
-        if code != 0:
-            reason = f"failed to migrate (exit status {code})"
-            raise StartError(self.service.name, reason, self.log)
+        if self.service.migrate:
+            run_to_end(
+                f"{self.service.name}: migrate",
+                self.service.migrate,
+                seconds=_MIGRATE_SECONDS,
+                log=self.log,
+                cwd=self.cwd,
+                env=self.service.env,
+            )
 
     def launch(self) -> None:
         """Start the process without waiting for it."""

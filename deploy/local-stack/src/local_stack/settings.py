@@ -194,10 +194,12 @@ class Settings:
 
     def service_environment(self, environ: Mapping[str, str]) -> dict[str, str]:
         """The user's environment with this stack's connections over it."""
-        defaults = {"LOG_LEVEL": "info", "PYTHONUNBUFFERED": "1"}
+        defaults = {"LOG_LEVEL": "INFO", "PYTHONUNBUFFERED": "1"}
         own = {"HTTP_HOST": "127.0.0.1", "TMDB_STANDIN_HOST": "127.0.0.1"}
         if self.tmdb_standin:
             own["TMDB_API_KEY"] = _STANDIN_KEY
+            # TMDB's limit is not the stand-in's.
+            defaults["TMDB_REQUESTS_PER_SECOND"] = "400"
         own["TMDB_STANDIN_PORT"] = str(self.ports["TMDB_STANDIN"])
         return {**defaults, **environ, **self.connections(), **own}
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -58,10 +57,33 @@ class Bench:
         return sorted(file.stem for file in files if ProcessId.read(file) is not None)
 
 
+# the daemons are meant to outlive who starts them, so somebody has to outlive the tests
+GUARD = """
+import os, shutil, sys
+from pathlib import Path
+from local_stack.settings import Home
+from local_stack.stack import Stack
+sys.stdin.read()
+folder = Path(sys.argv[1])
+Stack(folder, Home(folder / "home of the stack"), os.environ, say=lambda _: None).reset()
+shutil.rmtree(folder)
+"""
+
+
 @pytest.fixture(scope="module")
-def bench() -> Generator[Bench]:
+def guarded_folder() -> Generator[Path]:
+    """A folder; when the test run ends, however it ends, the stack in it is taken down."""
     folder = scratch_folder()
-    bench = Bench(folder)
+    with subprocess.Popen(
+        [sys.executable, "-c", GUARD, folder], stdin=subprocess.PIPE, start_new_session=True
+    ):
+        yield folder
+    assert not folder.exists()
+
+
+@pytest.fixture(scope="module")
+def bench(guarded_folder: Path) -> Bench:
+    bench = Bench(guarded_folder)
     # its own ports, and one of them already somebody else's
     ports = {name: free_port() for name in PREFERRED_PORTS}
     bench.home.create()
@@ -70,9 +92,7 @@ def bench() -> Generator[Bench]:
         settings.ports = dict(ports)
         settings.save(bench.home)
         bench.stack.up()
-    yield bench
-    bench.stack.reset()
-    shutil.rmtree(folder)
+    return bench
 
 
 def test_everything_serves_and_a_taken_port_was_replaced(bench: Bench) -> None:
@@ -155,7 +175,7 @@ def test_a_service_that_fails_is_named_with_its_log(bench: Bench) -> None:
     with pytest.raises(UpError) as caught:
         bench.stack.up()
     broken.unlink()
-    assert "ingest-service failed to migrate (exit status 1)" in str(caught.value)
+    assert "ingest-service: migrate failed (exit status 1)" in str(caught.value)
     assert "    relation movies is not what it should be" in str(caught.value)
     assert "gateway" in bench.alive()
 

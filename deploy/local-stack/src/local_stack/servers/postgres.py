@@ -16,7 +16,7 @@ from pathlib import Path
 
 from local_stack.accounts import private_file, private_folder, server_account
 from local_stack.ports import free_port
-from local_stack.processes import ManagedProcess, StartError
+from local_stack.processes import ManagedProcess, StartError, run_to_end
 from local_stack.procfs import ProcessId
 from local_stack.servers.base import MissingProgramError, Server, find_program
 
@@ -202,26 +202,17 @@ class PostgresServer(Server):
         unfinished.rename(self._data)
 
     def _run(self, command: Sequence[str], stdin: str = "") -> None:
-        account = self._account
-        result = subprocess.run(  # noqa: S603 - no shell
+        output = run_to_end(
+            f"{self.name}: {command[0]}",
             [str(self._bin / command[0]), *command[1:]],
+            seconds=120.0,
+            log=self.log,
             cwd=self.folder,
-            input=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            timeout=120,
-            user=None if account is None else account.uid,
-            group=None if account is None else account.gid,
-            extra_groups=None if account is None else [account.gid],
-            check=False,
+            stdin=stdin,
+            account=self._account,
         )
         # in single-user mode a failed statement is only reported
-        if result.returncode != 0 or "ERROR:" in result.stdout or "FATAL:" in result.stdout:
-            self.log.parent.mkdir(parents=True, exist_ok=True)
-            with self.log.open("a") as log:
-                log.write(result.stdout)
+        if "ERROR:" in output or "FATAL:" in output:
             raise StartError(self.name, f"could not be set up ({command[0]} failed)", self.log)
 
     def _drop_stale_lock(self) -> None:
