@@ -1,15 +1,13 @@
 """The stacks that the tests across services run on."""
 
 import uuid
-from collections.abc import Callable, Generator
+from collections.abc import Generator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from harness import LiveStack
+from harness import LiveStack, MakeStack
 from local_stack.servers import PostgresServer, RabbitServer, RedisServer
-
-MakeStack = Callable[..., LiveStack]
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +21,7 @@ def make_stack(
     with ExitStack() as stacks:
 
         def make(
-            *, env: dict[str, str] | None = None, only: tuple[str, ...] | None = None
+            *, env: Mapping[str, str] | None = None, only: tuple[str, ...] | None = None
         ) -> LiveStack:
             name = f"stack_{uuid.uuid4().hex[:12]}"
             folder: Path = tmp_path_factory.mktemp(name)

@@ -61,6 +61,8 @@ def single(queue_name: str, count: int) -> float:
         channel = connection.channel()
         channel.basic_qos(prefetch_count=100)
         for method, _, body in channel.consume(queue_name):
+            assert method is not None
+            assert body is not None
             started = started or time.perf_counter()
             event = json.loads(body)
             with database.transaction():
@@ -73,7 +75,7 @@ def single(queue_name: str, count: int) -> float:
                         "ON CONFLICT (movie_id) DO UPDATE SET n = single_views.n + 1",
                         (event["data"]["movie_id"],),
                     )
-            channel.basic_ack(method.delivery_tag or 0)
+            channel.basic_ack(method.delivery_tag)
             seen += 1
             if seen == count:
                 break

@@ -4,9 +4,11 @@ Each connection sends a prepared request, waits for the whole answer and sends t
 """
 
 import asyncio
+import random
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import cast
 from urllib.parse import urlsplit
 
 import uvloop
@@ -32,20 +34,27 @@ class Result:
 
 
 class _Connection(asyncio.Protocol):
-    def __init__(self, requests: Iterator[bytes], result: Result, until: float) -> None:
+    """Sends the next request when the answer is there, and not before `interval` seconds."""
+
+    def __init__(
+        self, requests: Iterator[bytes], result: Result, until: float, interval: float = 0.0
+    ) -> None:
         self._requests = requests
         self._result = result
         self._until = until
+        self._interval = interval
+        self._due = time.perf_counter() + interval * random.random()
         self._received = b""
         self._sent_at = 0.0
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)
         self._send()
 
     def _send(self) -> None:
+        if self._transport.is_closing():
+            return
         self._sent_at = time.perf_counter()
         self._transport.write(next(self._requests))
 
@@ -62,10 +71,14 @@ class _Connection(asyncio.Protocol):
         self._result.times.append(now - self._sent_at)
         self._result.statuses[status] = self._result.statuses.get(status, 0) + 1
         self._received = b""
-        if now < self._until:
-            self._send()
-        else:
+        if now >= self._until:
             self._transport.close()
+            return
+        self._due += self._interval
+        if self._due > now:
+            asyncio.get_running_loop().call_later(self._due - now, self._send)
+        else:
+            self._send()
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
@@ -73,17 +86,29 @@ class _Connection(asyncio.Protocol):
             self.done.set_result(None)
 
 
-async def _run(url: str, requests: Iterator[bytes], connections: int, seconds: float) -> Result:
+async def run(
+    url: str,
+    requests: Iterator[bytes],
+    *,
+    connections: int,
+    seconds: float,
+    per_second: float | None = None,
+) -> Result:
+    """As fast as the answers come, or at most `per_second` requests a second."""
+    interval = connections / per_second if per_second else 0.0
     parts = urlsplit(url)
+    assert parts.hostname is not None
+    assert parts.port is not None
+    host, port = parts.hostname, parts.port
     result = Result()
     started = time.perf_counter()
     loop = asyncio.get_running_loop()
     opened = [
         (
             await loop.create_connection(
-                lambda: _Connection(requests, result, started + seconds),
-                parts.hostname,
-                parts.port,
+                lambda: _Connection(requests, result, started + seconds, interval),
+                host,
+                port,
             )
         )[1]
         for _ in range(connections)
@@ -98,7 +123,7 @@ def measure(
 ) -> Result:
     """Send requests over keep-alive connections for so many seconds."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_run(url, requests, connections, seconds))
+        return runner.run(run(url, requests, connections=connections, seconds=seconds))
 
 
 def get(path: str) -> bytes:

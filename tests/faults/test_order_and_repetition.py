@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from harness import LiveStack
+from harness import LiveStack, MakeStack
 from harness.live_stack import ROOT
 from moviemetric_contracts import (
     Event,
@@ -22,8 +22,6 @@ from moviemetric_contracts import (
 from moviemetric_contracts.messages import Rating
 from service_kit import RabbitBroker
 from service_kit.store import to_outgoing
-
-from conftest import MakeStack
 
 NOW = datetime.now(UTC)
 SERVICES = ("tmdb-standin", "ingest-service", "rating-service", "compute-service", "search-indexer")

@@ -3,14 +3,14 @@
 import os
 import sys
 import time
-from collections.abc import Generator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import psycopg
 from local_stack.ports import free_port
+from local_stack.processes import in_parallel
 from local_stack.services import Service, ServiceProcess
 from psycopg.rows import dict_row
 
@@ -28,6 +28,16 @@ MODULES = {
 }
 # The same for every stack, however many run at the same time.
 _PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH")
+
+
+class MakeStack(Protocol):
+    """Makes a running stack with a database and a virtual host of its own."""
+
+    def __call__(
+        self, *, env: Mapping[str, str] | None = None, only: tuple[str, ...] | None = None
+    ) -> "LiveStack":
+        """Start it; it ends with the test run."""
+        ...
 
 
 class LiveStack:
@@ -95,18 +105,22 @@ class LiveStack:
 
     def start(self) -> None:
         """Migrate and start all, and wait until each is ready."""
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(lambda process: process.migrate(), self.processes.values()))
-            for process in self.processes.values():
-                process.launch()
-            list(pool.map(lambda process: process.wait_ready(), self.processes.values()))
+        processes = self.processes
+        self._all({name: process.migrate for name, process in processes.items()})
+        self._all({name: process.launch for name, process in processes.items()})
+        self._all({name: process.wait_ready for name, process in processes.items()})
 
     def stop(self) -> None:
         """End all of them."""
         self.api.close()
         self.management.close()
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(lambda process: process.stop(), self.processes.values()))
+        self._all({name: process.stop for name, process in self.processes.items()})
+
+    @staticmethod
+    def _all(jobs: Mapping[str, Callable[[], object]]) -> None:
+        failures = in_parallel(jobs)
+        for failure in failures.values():
+            raise failure
 
     def __enter__(self) -> Self:
         """Start."""
@@ -149,8 +163,8 @@ class LiveStack:
     def rows(self, sql: str, **parameters: Any) -> list[dict[str, Any]]:
         """What a query on the services' database answers."""
         with (
-            psycopg.connect(self.database_url, row_factory=dict_row, autocommit=True) as connection,
-            connection.cursor() as cursor,
+            psycopg.connect(self.database_url, autocommit=True) as connection,
+            connection.cursor(row_factory=dict_row) as cursor,
         ):
             cursor.execute(sql.encode(), parameters)
             return cursor.fetchall()

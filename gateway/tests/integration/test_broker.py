@@ -85,8 +85,9 @@ async def test_an_event_that_no_queue_takes_is_kept_with_the_reason(
 ) -> None:
     async with run_gateway(amqp_url=rabbit_vhost, redis_url=redis_database) as client:
         async with asyncio.timeout(20):
-            while (await client.get("/ready")).status_code != 200:
-                await asyncio.sleep(0.1)  # its own queues are being declared
+            # Its own queues are being declared, and nothing but the page tells.
+            while (await client.get("/ready")).status_code != 200:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
         answer = await client.post("/movies/view", json={"tmdb_id": 5})
         assert answer.status_code == 202
         broker = RabbitBroker(rabbit_vhost, name="test")

@@ -131,7 +131,9 @@ class Service:
         install_problem_handlers(app)
         app.include_router(health_router(self._health))
         if router is not None and "api" in self.settings.roles:
-            app.include_router(router)
+            # Not included but taken over: an included router is matched again at every level, which
+            # costs as much as a short handler does.
+            app.router.routes.extend(router.routes)
             if configure_app is not None:
                 configure_app(app)
         return app
@@ -160,6 +162,7 @@ class Service:
                 access_log=False,
                 lifespan="off",
                 server_header=False,
+                proxy_headers=False,
                 timeout_graceful_shutdown=5,
                 backlog=2048,
             )
