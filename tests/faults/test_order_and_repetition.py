@@ -97,7 +97,7 @@ CONTENT = {
     "compute.activity": "movie_id, kind, occurred_at, user_id, session_id",
     "search.documents": "movie_id, revision",
     "catalog.movies": "movie_id, title, release_date, vote_average, vote_count",
-    "catalog.movie_genres": "*",
+    "catalog.movie_genres JOIN catalog.genres USING (genre_id)": "movie_id, name",
     "catalog.external_ids": "movie_id, source",
 }
 
