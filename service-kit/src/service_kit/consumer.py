@@ -107,6 +107,8 @@ class Consumer:
         failures = 0
         while not self._stopping.is_set():
             try:
+                # A queue that was deleted while it was consumed is there again after this.
+                await self._broker.declare(self._subscription.queues())
                 async with self._broker.consume(
                     self._subscription.queue, self._subscription.window
                 ) as stream:

@@ -146,6 +146,7 @@ class RabbitStream:
     async def start(self, queue: str, prefetch: int) -> None:
         await self._channel.set_qos(prefetch_count=prefetch)
         self._channel.close_callbacks.add(self._on_close)
+        self._underlay.on_consumer_cancel_callbacks.add(self._on_cancelled_by_broker)
         # aio-pika's own consume wraps each message twice and runs a task of its own for each; the
         # channel below it hands over what the buffer needs.
         answer = await self._underlay.basic_consume(queue, self._on_message)
@@ -153,6 +154,9 @@ class RabbitStream:
 
     def _on_close(self, _sender: object, error: BaseException | None = None) -> None:
         self._buffer.close(f"the channel closed: {error}")
+
+    async def _on_cancelled_by_broker(self, _frame: object) -> None:
+        self._buffer.close("the broker cancelled the consumer: was its queue deleted?")
 
     async def _on_message(self, message: DeliveredMessage) -> None:
         headers = cast("dict[str, object]", message.header.properties.headers or {})

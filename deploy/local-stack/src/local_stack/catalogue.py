@@ -1,9 +1,12 @@
 """Loads the sample catalogue as any producer would: registrations published through the gateway.
 
 The ids of the events are derived from the films, so that loading twice has the effect of once.
+`python -m local_stack.catalogue GATEWAY_URL FILE` loads one into a stack that runs elsewhere.
 """
 
+import argparse
 import json
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -17,6 +20,7 @@ from local_stack.processes import wait_for
 _BATCH = 500
 _SOURCE = "/local-stack/sample-catalogue"
 _RETRIES = 5
+_KNOWN_SECONDS = 300.0
 
 
 class CatalogueError(Exception):
@@ -92,3 +96,45 @@ def _post(client: httpx.Client, body: str) -> None:
 
 def _seconds(retry_after: str) -> float:
     return float(retry_after) if retry_after.isdecimal() else 1.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Register the films of a file and wait until the API knows them; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m local_stack.catalogue",
+        description="Register the films of a catalogue and wait until the API knows them all.",
+    )
+    parser.add_argument("gateway_url", help="for example http://127.0.0.1:8000")
+    parser.add_argument("file", type=Path, help="the catalogue, one JSON object a line")
+    parser.add_argument(
+        "--timeout", type=float, default=_KNOWN_SECONDS, help="seconds to wait (default 300)"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        ids = film_ids(options.file)
+    except OSError as error:
+        return _fail(f"{options.file} cannot be read: {error.strerror}")
+    except (ValueError, KeyError, TypeError) as error:
+        return _fail(f"{options.file} does not hold one JSON object with tmdb_id a line: {error!r}")
+    try:
+        with httpx.Client(base_url=options.gateway_url, timeout=30.0, trust_env=False) as client:
+            publish(client, ids)
+            known = wait_until_known(client, len(ids), options.timeout)
+    except (httpx.HTTPError, httpx.InvalidURL, CatalogueError) as error:
+        return _fail(f"the films could not be registered at {options.gateway_url}: {error}")
+    if known < len(ids):
+        return _fail(
+            f"the API knows {known} of {len(ids)} films after {options.timeout:.0f} s; the others "
+            "are queued and follow, or were rejected, as the log of ingest-service tells"
+        )
+    sys.stdout.write(f"the API knows {known} films\n")
+    return 0
+
+
+def _fail(message: str) -> int:
+    sys.stderr.write(f"{message}\n")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

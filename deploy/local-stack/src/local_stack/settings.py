@@ -8,6 +8,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,7 @@ PREFERRED_PORTS: Mapping[str, int] = {
 
 # a stand-in accepts any key; this one says in its logs where a request came from
 _STANDIN_KEY = "local-stack"
+_DELETE_TRIES = 25
 _REAL_TMDB = "https://api.themoviedb.org/3"
 
 
@@ -75,11 +77,25 @@ class Home:
         for part in self._PARTS:
             path = self.folder / part
             if path.is_dir():
-                shutil.rmtree(path)
+                _delete(path)
             else:
                 path.unlink(missing_ok=True)
         if self.folder.exists() and not any(self.folder.iterdir()):
             self.folder.rmdir()
+
+
+def _delete(folder: Path) -> None:
+    # a program that was cut off may still be tidying up after itself in there
+    for _ in range(_DELETE_TRIES - 1):
+        try:
+            shutil.rmtree(folder)
+        except OSError:
+            if not folder.exists():
+                return
+            time.sleep(0.2)
+        else:
+            return
+    shutil.rmtree(folder)
 
 
 def find_home(root: Path, environ: Mapping[str, str]) -> Home:

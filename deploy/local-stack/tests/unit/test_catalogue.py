@@ -1,8 +1,14 @@
+import json
+from collections.abc import Generator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import chain
 from pathlib import Path
+from threading import Thread
 
-from local_stack.catalogue import film_ids, registrations
+import pytest
+from local_stack.catalogue import film_ids, main, registrations
 
 AT = datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -34,3 +40,84 @@ def test_batches_stay_below_the_limit_and_hold_every_film_once() -> None:
     assert [len(batch) for batch in batches] == [500, 500, 202]
     ids = [event["id"] for event in chain.from_iterable(batches)]
     assert ids == [f"sample-catalogue-{n}" for n in range(1, 1203)]
+
+
+@contextmanager
+def gateway(known_after: int) -> Generator[tuple[str, list[int]]]:
+    """An HTTP server that takes registrations and knows the films from a later request on."""
+    taken: list[int] = []
+    lists = 0
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            taken.extend(event["data"]["tmdb_id"] for event in json.loads(body))
+            self._answer(202, {})
+
+        def do_GET(self) -> None:
+            nonlocal lists
+            lists += 1
+            self._answer(200, {"total": len(taken) if lists > known_after else 0})
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Stay silent."""
+
+        def _answer(self, status: int, body: object) -> None:
+            content = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", taken
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> str:
+    catalogue = tmp_path / "movies.jsonl"
+    catalogue.write_text('{"tmdb_id":5}\n{"tmdb_id":11}\n')
+    return str(catalogue)
+
+
+def test_the_command_registers_and_waits(films: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with gateway(known_after=2) as (url, taken):
+        assert main([url, films]) == 0
+    assert taken == [5, 11]
+    assert capsys.readouterr().out == "the API knows 2 films\n"
+
+
+def test_the_command_fails_when_the_films_do_not_come(
+    films: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with gateway(known_after=1000) as (url, taken):
+        assert main([url, films, "--timeout", "0.1"]) == 1
+    assert taken == [5, 11]
+    assert "the API knows 0 of 2 films after" in capsys.readouterr().err
+
+
+def test_the_command_names_a_gateway_that_is_not_there(
+    films: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with gateway(known_after=0) as (url, _):
+        pass
+    assert main([url, films]) == 1
+    assert url in capsys.readouterr().err
+
+
+def test_the_command_names_a_file_that_is_no_catalogue(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    empty = tmp_path / "other.jsonl"
+    empty.write_text('{"title":"Heat"}\n')
+    assert main(["http://127.0.0.1:1", str(empty)]) == 1
+    assert main(["http://127.0.0.1:1", str(tmp_path / "missing.jsonl")]) == 1
+    message = capsys.readouterr().err
+    assert "other.jsonl does not hold one JSON object with tmdb_id a line" in message
+    assert "missing.jsonl cannot be read: No such file or directory" in message
