@@ -360,3 +360,12 @@ async def test_another_method(api: httpx.AsyncClient, method: str, path: str, al
     response = await api.request(method, path)
     check_problem(response, 405, "")
     assert response.headers["allow"] == allowed
+
+
+async def test_a_batch_of_more_items_than_events_fit_into_it(
+    api: httpx.AsyncClient, publisher: Any
+) -> None:
+    body = b"[" + b"0," * 500_000 + b"0]"
+    answer = await api.post("/events", content=body, headers={"content-type": BATCH})
+    check_problem(answer, 413, "(body)")
+    assert publisher.events == []

@@ -17,6 +17,8 @@ from gateway.identity import RequestIdentity
 from gateway.outbound import RETRY_AFTER, Outbound
 from gateway.shapes import BATCH_RESPONSES, BatchAccepted
 
+# As many events as fit into a body; of commas and zeros there is room for a hundred times that.
+MAX_ITEMS: Final = 6000
 # Reading a full batch takes long enough for other requests to notice.
 _ITEMS_AT_A_TIME: Final = 200
 
@@ -98,7 +100,15 @@ def _items(content_type: str, raw: bytes) -> list[object]:
         raise invalid([("(body)", "must be an array of events")])
     if not fields:
         raise invalid([("(body)", "must hold at least one event")])
-    return cast("list[object]", fields)
+    items = cast("list[object]", fields)
+    if len(items) > MAX_ITEMS:
+        raise ProblemError(
+            413,
+            "Batch too large",
+            f"A batch may hold {MAX_ITEMS} events at most; this one holds {len(items)}.",
+            errors=[{"field": "(body)", "message": f"more than {MAX_ITEMS} items"}],
+        )
+    return items
 
 
 async def _read_items(fields: list[object]) -> list[Item]:
