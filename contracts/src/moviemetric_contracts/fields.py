@@ -7,6 +7,8 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
 MAX_TMDB_ID: Final = 2_147_483_647
+# Sums of many counts still fit into 64 bits, and each into the integers of JSON readers.
+MAX_COUNT: Final = 2**53 - 1
 MOVIE_ID_PATTERN: Final = (
     r"^(tmdb-[1-9][0-9]{0,9}|imdb-tt[0-9]{7,10}|title-[a-z0-9]+(-[a-z0-9]+)*-[0-9]{4})$"
 )
@@ -67,8 +69,11 @@ Score = Annotated[
     AfterValidator(_halves),
 ]
 Moment = Annotated[AwareDatetime, AfterValidator(_utc)]
-Revision = Annotated[int, Field(ge=1, description="only ever grows; the highest one is the newest")]
-Count = Annotated[int, Field(ge=0)]
+Revision = Annotated[
+    int,
+    Field(ge=1, le=MAX_COUNT, description="only ever grows; the highest one is the newest"),
+]
+Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 JobId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 CalendarDate = date
 

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from moviemetric_contracts.fields import (
+    MAX_COUNT,
     CalendarDate,
     Count,
     Data,
@@ -53,9 +54,9 @@ class Movie(Data):
     tagline: Text | None = None
     status: ShortText | None = None
     release_date: CalendarDate | None = None
-    runtime: Annotated[int, Field(gt=0)] | None = None
-    budget: Annotated[int, Field(gt=0)] | None = None
-    revenue: Annotated[int, Field(gt=0)] | None = None
+    runtime: Annotated[int, Field(gt=0, le=MAX_COUNT)] | None = None
+    budget: Annotated[int, Field(gt=0, le=MAX_COUNT)] | None = None
+    revenue: Annotated[int, Field(gt=0, le=MAX_COUNT)] | None = None
     genres: tuple[Name, ...] = ()
     keywords: tuple[Name, ...] = ()
     cast: tuple[CastMember, ...] = ()

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar, cast
 from uuid import uuid4
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -81,13 +81,15 @@ class Lookup:
 
 def connect(url: str) -> "Redis":
     """A client that gives up after 0.1 s and does not retry by itself."""
-    return Redis.from_url(  # pyright: ignore[reportUnknownMemberType] -- its options are untyped
+    pool = BlockingConnectionPool.from_url(  # pyright: ignore[reportUnknownMemberType] -- untyped
         url,
+        timeout=_TIMEOUT,
         socket_timeout=_TIMEOUT,
         socket_connect_timeout=_TIMEOUT,
         retry=Retry(NoBackoff(), 0),
         max_connections=256,
     )
+    return Redis.from_pool(pool)
 
 
 class Cache:

@@ -1,7 +1,7 @@
 """Who an event is and what it belongs to, from the headers of the request that asked for it.
 
-An `Idempotency-Key` determines the event's id without anything being stored: the same key on the
-same route is the same event for ever, and consumers give an id one effect.
+An `Idempotency-Key` determines the event's id without anything being stored: the same request with
+the same key is the same event for ever, and consumers give an id one effect.
 """
 
 import re
@@ -45,11 +45,15 @@ class RequestIdentity:
                 traceparent = _traceparent(value)
         return cls(key, correlation or request_id, traceparent)
 
-    def event_id(self, route: str) -> str:
-        """The id of the event that this request asks for on `route`."""
+    def event_id(self, route: str, asked: str = "") -> str:
+        """The id of the event that this request asks for on `route`.
+
+        `asked` is what it asks for: a key that is used again for something else, once nothing
+        remembers its first use, must not make another event's id.
+        """
         if self.idempotency_key is None:
             return str(uuid4())
-        return str(uuid5(_NAMESPACE, f"{route} {self.idempotency_key}"))
+        return str(uuid5(_NAMESPACE, f"{route} {self.idempotency_key} {asked}".rstrip()))
 
 
 def _checked_key(value: bytes) -> str:

@@ -11,6 +11,8 @@ def test_the_same_key_on_the_same_route_is_the_same_event() -> None:
     assert identity.event_id("/movies/view") == "e76beaf9-dc43-5191-98f5-48888464b787"
     assert identity.event_id("/movies/view") == identity.event_id("/movies/view")
     assert identity.event_id("/movies/view") != identity.event_id("/movies/register")
+    assert identity.event_id("/movies/view", "1") == identity.event_id("/movies/view", "1")
+    assert identity.event_id("/movies/view", "1") != identity.event_id("/movies/view", "2")
     other = RequestIdentity.from_headers([(b"idempotency-key", b"k-2")])
     assert identity.event_id("/movies/view") != other.event_id("/movies/view")
 

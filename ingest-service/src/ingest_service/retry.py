@@ -23,7 +23,7 @@ def retry_after_seconds(header: str | None, *, now: datetime) -> float | None:
     else:
         try:
             moment = parsedate_to_datetime(text)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         # A date without a zone ("-0000") is UTC by RFC 5322.
         aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)

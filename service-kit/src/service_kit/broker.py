@@ -150,8 +150,13 @@ class Broker(Protocol):
         """
         ...
 
-    async def publish_many(self, messages: Sequence[Outgoing]) -> list[PublishError | None]:
-        """Publish with many in flight; one entry for each message, None where confirmed."""
+    async def publish_many(
+        self, messages: Sequence[Outgoing], *, confirm_within: float = 2.0
+    ) -> list[PublishError | None]:
+        """Publish with many in flight; one entry for each message, None where confirmed.
+
+        `confirm_within` is how many seconds the broker has for each confirm.
+        """
         ...
 
     def consume(self, queue: str, prefetch: int) -> AbstractAsyncContextManager[DeliveryStream]:

@@ -28,7 +28,6 @@ from service_kit.broker import (
     DeliveryStream,
     HeaderValue,
     Outgoing,
-    PublishError,
     StreamClosed,
 )
 from service_kit.outcomes import Ack, Outage, Outcome, Parked, Retry
@@ -43,6 +42,8 @@ ROUTING_KEY_HEADER: Final = "x-original-routing-key"
 # After so many deliveries without an ack a message may be what brings the process down.
 SUSPICIOUS_REDELIVERIES: Final = 3
 MAX_PAUSE: Final = 5.0
+# Long, because every repetition of an unconfirmed message may turn out to be a copy of it.
+PUT_ASIDE_TIMEOUT: Final = 30.0
 
 State = Literal["connecting", "consuming", "paused", "stopped"]
 
@@ -152,7 +153,7 @@ class Consumer:
             processed = await self._process(stream, events)
             for position, outcome in zip(positions, processed, strict=True):
                 outcomes[position] = outcome
-        await self._settle(batch, outcomes)
+        await self._settle(stream, batch, outcomes)
         await stream.acknowledge_through(batch[-1])
         queue = self._subscription.queue
         metrics.BATCH_SECONDS.labels(queue).observe(time.perf_counter() - started)
@@ -184,11 +185,13 @@ class Consumer:
                     self._enter("consuming")
                 return outcomes
 
-    async def _settle(self, batch: Sequence[Delivery], outcomes: Sequence[Outcome]) -> None:
+    async def _settle(
+        self, stream: DeliveryStream, batch: Sequence[Delivery], outcomes: Sequence[Outcome]
+    ) -> None:
         """Put what failed where it belongs, confirmed, so that the batch can be acknowledged.
 
         Raises:
-            PublishError: the broker does not take it; the batch will be delivered again.
+            StreamClosed: the batch will be delivered again.
         """
         queue = self._subscription.queue
         moved: list[Outgoing] = []
@@ -209,16 +212,32 @@ class Consumer:
                     metrics.EVENTS.labels(queue, "parked").inc()
         metrics.EVENTS.labels(queue, "acknowledged").inc(acknowledged)
         if moved:
-            errors = [error for error in await self._broker.publish_many(moved) if error]
-            if errors:
-                msg = f"{len(errors)} failed messages could not be put aside: {errors[0]}"
-                raise PublishError(msg)
+            await self._put_aside(stream, moved)
+
+    async def _put_aside(self, stream: DeliveryStream, messages: Sequence[Outgoing]) -> None:
+        # Giving the batch back instead would count as a delivery of every message in the prefetch
+        # window, and soon the broker would dead-letter them all.
+        failures = 0
+        while True:
+            errors = await self._broker.publish_many(messages, confirm_within=PUT_ASIDE_TIMEOUT)
+            reasons = [error for error in errors if error is not None]
+            if not reasons:
+                break
+            messages = [m for m, error in zip(messages, errors, strict=True) if error is not None]
+            failures += 1
+            self._enter("paused", f"{len(messages)} failed messages wait: {reasons[0]}")
+            await self._pause(min(MAX_PAUSE, 0.1 * 2 ** min(failures, 6)))
+            if self._stopping.is_set() or stream.closed:
+                msg = f"gave the batch back: {reasons[0]}"
+                raise StreamClosed(msg)
+        if failures:
+            self._enter("consuming")
 
     def _retry(self, delivery: Delivery, retry: Retry, attempt: int) -> Outgoing:
         delay = delay_for(attempt, retry.delay)
         headers = _origin(delivery) | {
             ATTEMPT_HEADER: attempt + 1,
-            "x-last-error": retry.reason[:1000],
+            "x-last-error": _encodable(retry.reason[:1000]),
         }
         return Outgoing(delay.name, self._subscription.queue, delivery.body, headers)
 
@@ -226,7 +245,7 @@ class Consumer:
         queue = self._subscription.queue
         handler = self._subscription.handle
         headers = _origin(delivery) | {
-            "x-reason": reason[:2000],
+            "x-reason": _encodable(reason[:2000]),
             "x-queue": queue,
             "x-handler": str(getattr(handler, "__qualname__", handler)),
             "x-attempts": attempts,
@@ -246,6 +265,10 @@ class Consumer:
 def _attempt_of(delivery: Delivery) -> int:
     attempt = delivery.headers.get(ATTEMPT_HEADER, 1)
     return attempt if isinstance(attempt, int) and attempt > 0 else 1
+
+
+def _encodable(text: str) -> str:
+    return text.encode(errors="replace").decode()
 
 
 def _origin(delivery: Delivery) -> dict[str, HeaderValue]:

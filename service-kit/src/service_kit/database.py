@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from service_kit.outcomes import Outage
+from service_kit.outcomes import Outage, Park
 
 STATEMENT_TIMEOUT_MS: Final = 30_000
 LOCK_TIMEOUT_MS: Final = 10_000
@@ -25,10 +25,12 @@ CONNECT_TIMEOUT: Final = 3.0
 COMMAND_TIMEOUT: Final = 40.0
 
 _DEPENDENCY: Final = "PostgreSQL"
-# Operator intervention, insufficient resources, connection exceptions, and a server that has
-# become read-only because another one took over.
-_OUTAGE_CLASSES: Final = ("08", "53", "57P", "58")
+# Connection exceptions, wrong credentials or database, insufficient resources, operator
+# intervention, system errors; and a server that is read-only because another one took over.
+_OUTAGE_CLASSES: Final = ("08", "28", "3D", "53", "57P", "58")
 _OUTAGE_STATES: Final = frozenset({"25006"})
+# Values that no column can hold, however often they are offered.
+_DATA_CLASS: Final = "22"
 _CONFLICT_STATES: Final = frozenset({"40001", "40P01", "55P03"})
 
 
@@ -48,7 +50,7 @@ def async_url(url: str) -> str:
 
 
 def translate(error: BaseException) -> BaseException:
-    """The `Outage` or `Conflict` that an error of the driver stands for, or the error itself."""
+    """The `Outage`, `Conflict` or `Park` that an error of the driver stands for, or itself."""
     if isinstance(error, PoolTimeoutError):
         return Outage(_DEPENDENCY, "no free connection in the pool")
     state = next((state for state in map(_sqlstate, _chain(error)) if state), "")
@@ -56,6 +58,11 @@ def translate(error: BaseException) -> BaseException:
         return Conflict(f"{_root(error)}")
     if state.startswith(_OUTAGE_CLASSES) or state in _OUTAGE_STATES:
         return Outage(_DEPENDENCY, f"{_root(error)}")
+    if state.startswith(_DATA_CLASS):
+        return Park(f"the database cannot hold it: {_root(error)}")
+    if isinstance(_root(error), TimeoutError):
+        # The driver's own limit, which is longer than any that the server keeps.
+        return Outage(_DEPENDENCY, "no answer in time")
     lost = isinstance(error, DBAPIError) and error.connection_invalidated
     if lost or (not state and _is_driver_interface_error(error)):
         return Outage(_DEPENDENCY, f"the connection was lost: {_root(error)!r}")
@@ -150,7 +157,9 @@ class Database:
             return await stack.enter_async_context(self._engine.begin())
         except OSError as error:
             # Only here: within the transaction an OSError may be the handler's own.
-            raise Outage(_DEPENDENCY, f"cannot connect: {error or type(error).__name__}") from error
+            raise Outage(
+                _DEPENDENCY, f"cannot connect: {str(error) or type(error).__name__}"
+            ) from error
 
     @asynccontextmanager
     async def reading(self) -> AsyncGenerator[AsyncConnection]:

@@ -38,10 +38,16 @@ log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT: Final = 5.0
 DECLARE_TIMEOUT: Final = 30.0
-# Enough to keep the broker busy, few enough that a full socket buffer is felt by the callers.
-MAX_IN_FLIGHT: Final = 512
+# Enough in flight to keep the broker busy.
+WINDOW: Final = 512
 _LOST: Final = (AMQPError, OSError, TimeoutError, RuntimeError)
-_FAILURES: Final = (*_LOST, DeliveryError, ReturnedMessageError, asyncio.InvalidStateError)
+_FAILURES: Final = (
+    *_LOST,
+    PublishError,
+    DeliveryError,
+    ReturnedMessageError,
+    asyncio.InvalidStateError,
+)
 
 
 @contextmanager
@@ -209,7 +215,6 @@ class RabbitBroker:
         self._channel: AbstractChannel | None = None
         self._confirms: ConfirmChannel | None = None
         self._channel_lock = asyncio.Lock()
-        self._in_flight = asyncio.Semaphore(MAX_IN_FLIGHT)
 
     async def declare(self, queues: Sequence[QueueSpec]) -> None:
         with _loss_as_connection_error():
@@ -233,32 +238,40 @@ class RabbitBroker:
                     await queue.bind(binding.exchange, binding.routing_key)
 
     async def publish(self, message: Outgoing) -> None:
-        async with self._in_flight:
-            channel = await self._publishing_channel()
-            try:
-                await channel.publish(message)
-            except asyncio.CancelledError as error:
-                # The client library cancels what waits for a confirm when its channel closes;
-                # that is not a cancellation of the caller.
-                task = asyncio.current_task()
-                if task is not None and task.cancelling():
-                    raise
-                raise _failure(error, message) from error
-            except _FAILURES as error:
-                raise _failure(error, message) from error
+        channel = await self._publishing_channel()
+        try:
+            await channel.publish(message)
+        except asyncio.CancelledError as error:
+            # The client library cancels what waits for a confirm when its channel closes; that is
+            # not a cancellation of the caller.
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise _failure(error, message) from error
+        except _FAILURES as error:
+            raise _failure(error, message) from error
 
-    async def publish_many(self, messages: Sequence[Outgoing]) -> list[PublishError | None]:
+    async def publish_many(
+        self, messages: Sequence[Outgoing], *, confirm_within: float = PUBLISH_TIMEOUT
+    ) -> list[PublishError | None]:
         errors: list[PublishError | None] = []
-        for start in range(0, len(messages), MAX_IN_FLIGHT):
-            errors += await self._publish_window(messages[start : start + MAX_IN_FLIGHT])
+        for start in range(0, len(messages), WINDOW):
+            window = await self._publish_window(messages[start : start + WINDOW], confirm_within)
+            errors += window
+            if all(window):
+                # The broker confirms nothing: asking for the rest would only take longer.
+                errors += [window[-1]] * (len(messages) - len(errors))
+                break
         return errors
 
-    async def _publish_window(self, messages: Sequence[Outgoing]) -> list[PublishError | None]:
+    async def _publish_window(
+        self, messages: Sequence[Outgoing], confirm_within: float
+    ) -> list[PublishError | None]:
         try:
             channel = await self._publishing_channel()
         except PublishError as error:
             return [error] * len(messages)
-        confirmations = [channel.publish(message) for message in messages]
+        confirmations = [channel.publish(message, confirm_within) for message in messages]
         await asyncio.wait(confirmations)
         return [
             _failure_of(confirmation, message)
@@ -323,6 +336,8 @@ def _failure_of(confirmation: asyncio.Future[Any], message: Outgoing) -> Publish
 
 def _failure(error: BaseException, message: Outgoing) -> PublishError:
     match error:
+        case PublishError():
+            return error
         case ReturnedMessageError():
             return Unroutable(message.exchange, message.routing_key)
         case DeliveryError():

@@ -229,7 +229,9 @@ class Service:
     async def _finish(
         self, consuming: Sequence[asyncio.Task[None]], jobs: Sequence[asyncio.Task[None]]
     ) -> None:
-        await asyncio.gather(*(consumer.stop() for consumer in self._consumers))
+        await asyncio.gather(
+            *(consumer.stop() for consumer in self._consumers), return_exceptions=True
+        )
         if consuming:
             _, late = await asyncio.wait(consuming, timeout=self.settings.shutdown_seconds)
             for task in late:

@@ -163,9 +163,11 @@ class Settings:
             self.moved[name] = port
             self.ports[name] = replacement
         if not ours("INGEST"):
-            elsewhere = environ.get("TMDB_BASE_URL")
-            self.tmdb_standin = not elsewhere and not environ.get("TMDB_API_KEY")
             standin = f"http://127.0.0.1:{self.ports['TMDB_STANDIN']}/3"
+            elsewhere = environ.get("TMDB_BASE_URL")
+            if elsewhere in {standin, self.tmdb_base_url} and self.tmdb_standin:
+                elsewhere = None  # what `make env` printed, exported by the user's shell
+            self.tmdb_standin = not elsewhere and not environ.get("TMDB_API_KEY")
             self.tmdb_base_url = elsewhere or (standin if self.tmdb_standin else _REAL_TMDB)
         if not ours("SEARCH"):
             self.search_backend = environ.get("SEARCH_BACKEND") or "postgres"

@@ -141,9 +141,9 @@ class Commands:
         now: datetime,
         asked: str,
     ) -> Response:
-        event_id = identity.event_id(route)
+        event_id = identity.event_id(route, asked)
         if identity.idempotency_key is not None:
-            await self._check_same_request(event_id, asked)
+            await self._check_same_request(identity.event_id(route), asked)
         event = Event.of(
             data,
             source=SOURCE,
@@ -162,9 +162,9 @@ class Commands:
             headers={"X-Correlation-Id": identity.correlation_id or event_id},
         )
 
-    async def _check_same_request(self, event_id: str, asked: str) -> None:
+    async def _check_same_request(self, use: str, asked: str) -> None:
         fingerprint = hashlib.sha256(asked.encode()).hexdigest()
-        if await self._cache.first_use(event_id, fingerprint):
+        if await self._cache.first_use(use, fingerprint):
             return
         message = "was used for another request in the last 24 hours; use a new key for a new one"
         raise ProblemError(

@@ -48,6 +48,7 @@ class Search:
         self,
         q: Annotated[Words, Query(max_length=200, examples=["incepton"])],
         min_rating: Annotated[float | None, Query(ge=0, le=10, allow_inf_nan=False)] = None,
+        min_votes: Annotated[int | None, Query(ge=0, le=1_000_000_000)] = None,
         year: YearParameter = None,
         genre: GenreParameter = None,
         language: LanguageParameter = None,
@@ -58,6 +59,7 @@ class Search:
         asked = given(
             q=q,
             min_rating=min_rating,
+            min_votes=min_votes,
             year=year,
             genre=genre,
             language=language,

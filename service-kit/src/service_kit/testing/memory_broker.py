@@ -134,7 +134,10 @@ class InMemoryBroker:
         if not self._route(message.exchange, message):
             raise Unroutable(message.exchange, message.routing_key)
 
-    async def publish_many(self, messages: Sequence[Outgoing]) -> list[PublishError | None]:
+    async def publish_many(
+        self, messages: Sequence[Outgoing], *, confirm_within: float = 2.0
+    ) -> list[PublishError | None]:
+        del confirm_within
         errors: list[PublishError | None] = []
         for message in messages:
             try:
