@@ -30,6 +30,7 @@ from ingest_service.tmdb_client import (
     TmdbDocument,
     TmdbNotFound,
     TmdbUnavailableError,
+    TmdbUnreachableError,
 )
 from ingest_service.tmdb_movie import MovieDocumentError, movie_from_tmdb
 
@@ -62,7 +63,7 @@ class Intake:
         """Ask TMDB.
 
         Raises:
-            Outage: no valid key, or TMDB wants a rest; the intake pauses.
+            Outage: no valid key, TMDB wants a rest or cannot be reached; the intake pauses.
             RetryLater: TMDB did not answer, or nothing that is the film.
         """
         match event.data:
@@ -77,7 +78,7 @@ class Intake:
         try:
             answer = await self._client.fetch_movie(tmdb_id)
             return Fetched(event=event, finding=_finding(answer))
-        except (ApiKeyError, TmdbCoolDownError) as error:
+        except (ApiKeyError, TmdbCoolDownError, TmdbUnreachableError) as error:
             raise Outage("TMDB", str(error), retry_after=error.retry_after) from None
         except (TmdbUnavailableError, TmdbAnswerError, MovieDocumentError) as error:
             raise RetryLater(str(error)) from None

@@ -65,6 +65,12 @@ class TmdbUnavailableError(TmdbError):
         super().__init__(f"TMDB did not answer {path}: {reason} (attempt {attempts})")
 
 
+class TmdbUnreachableError(TmdbUnavailableError):
+    """There is no way to TMDB at all, whichever film is asked for."""
+
+    retry_after = 10.0
+
+
 class TmdbAnswerError(TmdbError):
     """An answer that is none: too large, not JSON, or a status that this request cannot have."""
 
@@ -233,7 +239,9 @@ class TmdbClient:
             except (httpx.TransportError, httpx.DecodingError, TimeoutError) as error:
                 _requests.labels("broken").inc()
                 reason = f"{type(error).__name__}: {error}".rstrip(": ")
-                await self._wait_or_give_up(path, reason, attempt)
+                connecting = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+                gives_up_with = TmdbUnreachableError if connecting else TmdbUnavailableError
+                await self._wait_or_give_up(path, reason, attempt, gives_up_with)
                 continue
             _requests.labels(str(answer.status)).inc()
             if answer.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
@@ -282,9 +290,15 @@ class TmdbClient:
                 sent_at=sent_at,
             )
 
-    async def _wait_or_give_up(self, path: str, reason: str, attempt: int) -> None:
+    async def _wait_or_give_up(
+        self,
+        path: str,
+        reason: str,
+        attempt: int,
+        gives_up_with: type[TmdbUnavailableError] = TmdbUnavailableError,
+    ) -> None:
         if attempt >= self._max_attempts:
-            raise TmdbUnavailableError(path, reason, attempt)
+            raise gives_up_with(path, reason, attempt)
         delay = growing_delay(attempt, base=self._retry_delay, dice=self._dice())
         _log.warning("TMDB failed, trying again", extra={"path": path, "reason": reason})
         await self._sleep(delay)

@@ -214,6 +214,14 @@ async def test_a_refused_or_missing_key_pauses_the_intake(
     assert await scalars(database, "SELECT event_id FROM inbox") == []
 
 
+async def test_no_way_to_tmdb_pauses_the_intake(database: Database, subscribe: Any) -> None:
+    subscription = subscribe("http://127.0.0.1:1/3", max_attempts=1)
+    with pytest.raises(Outage, match="ConnectError") as caught:
+        await deliver(subscription, database, [register()])
+    assert caught.value.dependency == "TMDB"
+    assert await scalars(database, "SELECT event_id FROM inbox") == []
+
+
 async def test_a_long_rest_pauses_the_intake(
     database: Database, serve_script: Any, subscribe: Any
 ) -> None:

@@ -1,8 +1,9 @@
 """`/health`, `/ready` and `/metrics` of a process.
 
 `/health` always answers 200 while the process can answer, with what it knows of each dependency:
-restarting a service does not bring its database back. `/ready` answers 503 while the process cannot
-do its work, with the reason.
+restarting a service does not bring its database back. `/ready` answers 503 with the reasons while
+the process cannot do its work. A queue that waits for somebody else's system (TMDB refuses the key)
+is told there too, but the process is ready: its reads are not to be taken away for that.
 """
 
 import asyncio
@@ -64,6 +65,14 @@ class Health:
             ],
         }
 
+    def waiting(self) -> list[str]:
+        """Which queues wait for a dependency, and for which."""
+        return [
+            f"{consumer.queue} is paused: {consumer.reason}"
+            for consumer in self._consumers()
+            if consumer.state == "paused"
+        ]
+
     async def problems(self) -> list[str]:
         """Why the process is not ready; empty when it is."""
         if self.stopping:
@@ -79,7 +88,7 @@ class Health:
             f"{consumer.queue} is {consumer.state}"
             + (f": {consumer.reason}" if consumer.reason else "")
             for consumer in self._consumers()
-            if consumer.state != "consuming"
+            if consumer.state not in {"consuming", "paused"}
         ]
         return problems
 
@@ -107,7 +116,8 @@ def health_router(health: Health) -> APIRouter:
     async def get_ready() -> JSONResponse:
         problems = await health.problems()
         return JSONResponse(
-            {"ready": not problems, "problems": problems}, status_code=503 if problems else 200
+            {"ready": not problems, "problems": problems, "waiting": health.waiting()},
+            status_code=503 if problems else 200,
         )
 
     @router.get("/metrics", summary="Prometheus metrics", response_class=Response)

@@ -168,10 +168,6 @@ class Service:
                 backlog=2048,
             )
         )
-        # What was made so far lives as long as the process: going through it in every full garbage
-        # collection would hold up requests for tens of milliseconds.
-        gc.collect()
-        gc.freeze()
         serving = asyncio.create_task(server.serve(), name="http")
         jobs: list[asyncio.Task[None]] = []
         try:
@@ -304,7 +300,12 @@ def _run(coroutine: Coroutine[Any, Any, None]) -> None:
 
 
 async def _serve(bootstrap: Callable[[S], Service], settings: S) -> None:
-    await bootstrap(settings).run()
+    service = bootstrap(settings)
+    # What was made so far lives as long as the process: going through it in every full garbage
+    # collection would hold up requests for tens of milliseconds.
+    gc.collect()
+    gc.freeze()
+    await service.run()
 
 
 async def _migrate(

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +16,7 @@ from service_kit import (
     Binding,
     Consumer,
     Outgoing,
+    PublishError,
     RabbitBroker,
     StatelessStore,
     Subscription,
@@ -130,4 +131,48 @@ async def test_a_cancelled_publish_does_not_disturb_the_others(rabbit_vhost: str
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         assert await broker.publish_many([message] * 5) == [None] * 5
+    await broker.close()
+
+
+async def test_a_message_that_cannot_be_sent_fails_alone(rabbit_vhost: str) -> None:
+    broker = RabbitBroker(rabbit_vhost, name="test")
+    await broker.declare(work_queue(QUEUE, (Binding("moviemetric.events", "a.*.*"),)))
+    good = Outgoing("moviemetric.events", "a.b.v1", b"{}")
+    bad = [
+        Outgoing("moviemetric.events", "x" * 300, b"{}"),
+        Outgoing("moviemetric.events", "a.b.v1", b"{}", {"x-number": 2**64 - 1}),
+        Outgoing("moviemetric.events", "a.b.v1", b"{}", {"x-text": "\ud800"}),
+    ]
+    async with asyncio.timeout(10):
+        errors = await broker.publish_many([good, *bad, good])
+        assert [error is None for error in errors] == [True, False, False, False, True]
+        assert all("cannot be encoded" in str(error) for error in errors if error)
+        assert await broker.publish_many([good] * 20) == [None] * 20
+    await broker.close()
+
+
+@pytest.fixture
+def full_broker(rabbit_server: RabbitServer, rabbit_vhost: str) -> Generator[RabbitServer]:
+    """A broker whose memory alarm is raised; it reads nothing from connections that publish."""
+    del rabbit_vhost  # made first, while the broker still takes requests
+    rabbit_server.control("set_vm_memory_high_watermark", "0.00001")
+    yield rabbit_server
+    rabbit_server.control("set_vm_memory_high_watermark", "absolute", "1GB")
+
+
+async def test_a_broker_in_alarm_costs_its_publishers_seconds_not_minutes(
+    full_broker: RabbitServer, rabbit_vhost: str
+) -> None:
+    del full_broker
+    broker = RabbitBroker(rabbit_vhost, name="test")
+    await broker.declare(work_queue(QUEUE, (Binding("moviemetric.events", "a.*.*"),)))
+    message = Outgoing("moviemetric.events", "a.b.v1", b"x" * 1000)
+    async with asyncio.timeout(6):
+        many, *single = await asyncio.gather(
+            broker.publish_many([message] * 3000),
+            *(broker.publish(message) for _ in range(1500)),
+            return_exceptions=True,
+        )
+    assert isinstance(many, list)
+    assert all(isinstance(error, PublishError) for error in [*many, *single])
     await broker.close()

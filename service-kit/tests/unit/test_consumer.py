@@ -247,6 +247,23 @@ async def test_the_batch_is_kept_while_failed_messages_cannot_be_put_aside() -> 
     assert json.loads(stage.dead()[0].body)["id"] == "x"
 
 
+async def test_however_long_it_takes_nothing_is_delivered_again_meanwhile() -> None:
+    stage = Stage()
+    stage.counter.failures["x"] = [Park("bad")]
+    names = [str(n) for n in range(20)]
+    await stage.publish("x", *names)
+    stage.broker.refuse_publishing = True
+    async with stage.running() as consumer:
+        await eventually(lambda: consumer.status.state == "paused")
+        await asyncio.sleep(1)
+        assert stage.counter.seen == names[:9]
+        stage.broker.refuse_publishing = False
+        await eventually(lambda: len(stage.counter.seen) == 20, 15)
+    assert stage.counter.seen == names
+    [parked] = stage.dead()
+    assert json.loads(parked.body)["id"] == "x"
+
+
 async def test_messages_that_may_bring_the_process_down_come_alone() -> None:
     stage = Stage()
     await stage.publish(*"abcd")

@@ -130,7 +130,17 @@ async def test_health_says_what_is_away_and_ready_why_not() -> None:
     assert (await ask(app, "/health")).json()["status"] == "down"
     ready = await ask(app, "/ready")
     assert ready.status_code == 503
-    assert ready.json()["problems"] == [
-        "broker: no route to it",
-        "svc.queue is paused: PostgreSQL is away",
+    assert ready.json() == {
+        "ready": False,
+        "problems": ["broker: no route to it"],
+        "waiting": ["svc.queue is paused: PostgreSQL is away"],
+    }
+
+    broken = False
+    ready = await ask(app, "/ready")
+    assert ready.status_code == 200
+    assert ready.json()["waiting"] == ["svc.queue is paused: PostgreSQL is away"]
+    status = ConsumerStatus("svc.queue", "connecting", "no such queue")
+    assert (await ask(app, "/ready")).json()["problems"] == [
+        "svc.queue is connecting: no such queue"
     ]

@@ -16,7 +16,7 @@ import httpx
 
 from local_stack.accounts import private_file, private_folder, server_account
 from local_stack.ports import free_port
-from local_stack.processes import ManagedProcess
+from local_stack.processes import ManagedProcess, run_to_end
 from local_stack.servers.base import Server, find_program
 
 _PACKAGE = "rabbitmq-server"
@@ -191,6 +191,19 @@ class RabbitServer(Server):
         """SIGKILL the server and its port mapper."""
         super().kill()
         self._epmd.kill()
+
+    def control(self, *arguments: str) -> str:
+        """Run rabbitmqctl against this server; returns what it printed. Raises StartError."""
+        program = find_program("rabbitmqctl", _PACKAGE, Path("/usr/lib/rabbitmq/bin"))
+        return run_to_end(
+            "rabbitmqctl",
+            [str(program), *arguments],
+            seconds=30.0,
+            log=self.log,
+            cwd=self.folder,
+            env=self._environment(),
+            account=self._account,
+        )
 
     def _environment(self) -> dict[str, str]:
         inherited = {
