@@ -113,9 +113,11 @@ class BatchProcessor(Generic[P]):
             try:
                 async with asyncio.timeout(HANDLER_TIMEOUT):
                     await self._commit_once(items)
-            except Conflict:
+            except Conflict as conflict:
                 if conflicts == MAX_CONFLICTS:
-                    raise
+                    # Never the fault of an event: dividing the batch would not help.
+                    reason = f"other transactions are in the way: {conflict}"
+                    raise Outage("PostgreSQL", reason) from conflict
                 await asyncio.sleep(random.uniform(0.01, 0.05) * 2**conflicts)  # noqa: S311 -- jitter
             else:
                 return

@@ -11,6 +11,7 @@ from typing import Any
 from moviemetric_contracts import Event, MovieViewed, RegisterMovie
 from service_kit import (
     BatchProcessor,
+    Conflict,
     Consumer,
     Outage,
     OutboxRelay,
@@ -197,6 +198,18 @@ async def test_an_outage_pauses_the_intake_and_spends_no_attempt() -> None:
         stage.counter.failures.clear()
         await eventually(lambda: stage.counter.seen == ["x", "y"])
         await eventually(lambda: consumer.status.state == "consuming")
+    assert stage.dead() == []
+
+
+async def test_conflicts_between_transactions_are_repeated_and_spend_no_attempt() -> None:
+    stage = Stage()
+    stage.subscription = replace(stage.subscription, max_attempts=1)
+    stage.counter.failures["x"] = [Conflict("deadlock detected")] * 8
+    await stage.publish("x", "y")
+    async with stage.running() as consumer:
+        await eventually(lambda: consumer.status.state == "paused", 10)
+        stage.counter.failures.clear()
+        await eventually(lambda: stage.counter.seen == ["x", "y"], 10)
     assert stage.dead() == []
 
 
