@@ -2,7 +2,6 @@
 
 import json
 import random
-import time
 import uuid
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -32,7 +31,6 @@ def views_of(stack: LiveStack, movie_id: str) -> int:
 
 
 def test_a_registered_film_is_there_within_five_seconds(stack: LiveStack) -> None:
-    started = time.monotonic()
     answer = stack.api.http.post("/movies/register", json={"tmdb_id": INCEPTION})
     assert answer.status_code == 202
     accepted = answer.json()
@@ -42,9 +40,9 @@ def test_a_registered_film_is_there_within_five_seconds(stack: LiveStack) -> Non
 
     detail = eventually("the film", lambda: stack.api.get("/movies/27205"), seconds=5)
     assert detail["title"] == "Inception"
-    assert detail["release_date"] == "2010-07-15" or detail["release_date"] == "2010-07-14"
+    assert detail["release_date"] == "2010-07-14"
     assert "Science Fiction" in detail["genres"]
-    assert detail["imdb_id"] == "imdb-tt1375666".removeprefix("imdb-")
+    assert detail["imdb_id"] == "tt1375666"
 
     def in_trending():
         items = stack.api.get("/movies/trending", year=2010, limit=100)["items"]
@@ -59,7 +57,6 @@ def test_a_registered_film_is_there_within_five_seconds(stack: LiveStack) -> Non
         return hits and hits[0]["movie_id"] == "tmdb-27205"
 
     eventually("a search with a typo to find it", found, seconds=5)
-    assert time.monotonic() - started < 5 + 1  # the polling itself takes a moment
 
 
 def test_a_view_moves_the_score_and_the_explanation_adds_up(stack: LiveStack) -> None:

@@ -11,13 +11,13 @@ import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from harness import LiveStack, eventually
+from harness import LiveStack
 from harness.clients import cloud_event
 from harness.live_stack import ROOT
 from local_stack.servers import PostgresServer, RabbitServer, RedisServer
@@ -138,10 +138,6 @@ class Traffic:
             for table in ("catalog.movies", "compute.movies", "search.documents")
         ]
         assert revisions[0] == revisions[1] == revisions[2]
-
-
-def until(seconds: float, condition: Callable[[], bool]) -> None:
-    eventually("traffic to flow", condition, seconds=seconds)
 
 
 @pytest.mark.parametrize(

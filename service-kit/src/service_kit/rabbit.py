@@ -1,8 +1,8 @@
 """RabbitMQ behind the `Broker` port, on aio-pika.
 
 Publishing and consuming use a connection each, because a broker in memory alarm stops reading from
-connections that publish, acknowledgements included. A lost connection is made again in the
-background with growing, jittered delays; publishing fails fast meanwhile, and streams end so that
+connections that publish, acknowledgements included. A lost connection is made again by whoever
+needs it next, with growing, jittered pauses in which publishing fails at once; streams end, so that
 their consumers open new ones. Nothing is replayed from memory: what was not confirmed was reported
 to the caller, what was not acknowledged the broker delivers again.
 """
@@ -204,8 +204,7 @@ class RabbitBroker:
     """Publishes with confirms and consumes with acknowledgements on a RabbitMQ server.
 
     Args:
-        url: `amqp://user:password@host:port/vhost`; several nodes may be given, separated by
-            commas, and are tried in turn by the operating system's resolver or a load balancer.
+        url: `amqp://user:password@host:port/vhost`.
         name: shown for the connections in the management UI.
     """
 
@@ -343,7 +342,7 @@ def _failure(error: BaseException, message: Outgoing) -> PublishError:
         case DeliveryError():
             return PublishError(f"the broker refused the message: {error}")
         case TimeoutError():
-            return PublishError(f"the broker did not confirm within {PUBLISH_TIMEOUT:g} s")
+            return PublishError("the broker did not confirm in time")
         case _:
             return PublishError(f"the connection to the broker was lost: {type(error).__name__}")
 
