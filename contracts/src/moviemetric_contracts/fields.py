@@ -1,7 +1,9 @@
 """The field types that several events share, with the limits that make bad values unstorable."""
 
 import re
+import unicodedata
 from datetime import UTC, date, datetime
+from hashlib import sha256
 from typing import Annotated, Final
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
@@ -10,8 +12,13 @@ MAX_TMDB_ID: Final = 2_147_483_647
 # Sums of many counts still fit into 64 bits, and each into the integers of JSON readers.
 MAX_COUNT: Final = 2**53 - 1
 MOVIE_ID_PATTERN: Final = (
-    r"^(tmdb-[1-9][0-9]{0,9}|imdb-tt[0-9]{7,10}|title-[a-z0-9]+(-[a-z0-9]+)*-[0-9]{4})$"
+    r"^(tmdb-[1-9][0-9]{0,9}|imdb-tt[0-9]{7,10}|movielens-[1-9][0-9]{0,9}"
+    r"|title-[a-z0-9]+(-[a-z0-9]+)*-[0-9]{4})$"
 )
+# Of several keys of one film the one that stands first here is the film's own.
+KEY_SOURCES: Final = ("tmdb", "imdb", "movielens", "title")
+_MAX_SLUG: Final = 120
+_NOT_SLUG: Final = re.compile(r"[^a-z0-9]+")
 _TMDB_ID = re.compile(r"(?:tmdb-)?([1-9][0-9]{0,9})")
 
 
@@ -49,7 +56,8 @@ MovieId = Annotated[
     str,
     StringConstraints(pattern=MOVIE_ID_PATTERN, max_length=200),
     Field(
-        description="`tmdb-<id>`, `imdb-tt<id>` or `title-<slug>-<year>`", examples=["tmdb-27205"]
+        description="`tmdb-<id>`, `imdb-tt<id>`, `movielens-<id>` or `title-<slug>-<year>`",
+        examples=["tmdb-27205"],
     ),
 ]
 TmdbId = Annotated[int, Field(ge=1, le=MAX_TMDB_ID, strict=True, examples=[27205])]
@@ -83,11 +91,36 @@ def movie_id_from_tmdb(tmdb_id: int) -> str:
     return f"tmdb-{tmdb_id}"
 
 
+def movie_id_from_title(title: str, year: int | None) -> str:
+    """The key of a film that has no id at its source: ("Amélie", 2001) → `title-amelie-2001`.
+
+    Case, accents and punctuation make no difference. What the Latin alphabet cannot express is
+    told apart by a digest of the title, so that two such films do not share a key. A year that is
+    unknown is 0000.
+    """
+    folded = unicodedata.normalize("NFKD", title.casefold())
+    slug = _NOT_SLUG.sub("-", folded.encode("ascii", "ignore").decode()).strip("-")
+    lost = any(ord(letter) > 127 and letter.isalnum() for letter in folded)
+    if lost or not slug or len(slug) > _MAX_SLUG:
+        digest = sha256(unicodedata.normalize("NFKC", title.casefold()).encode()).hexdigest()[:12]
+        slug = f"{slug[:_MAX_SLUG].strip('-')}-{digest}".strip("-")
+    return f"title-{slug}-{year or 0:04d}"
+
+
 def tmdb_id_of(movie_id: str) -> int | None:
     """The TMDB number in a `tmdb-` key (or a bare number), None for any other key."""
     match = _TMDB_ID.fullmatch(movie_id)
     number = int(match.group(1)) if match else None
     return number if number is not None and number <= MAX_TMDB_ID else None
+
+
+def key_rank(movie_id: str) -> int:
+    """How good a key is as a film's own: 0 is best. Raises ValueError for another kind."""
+    source = movie_id.partition("-")[0]
+    if source not in KEY_SOURCES:
+        msg = f"{movie_id[:80]!r} begins with none of {', '.join(KEY_SOURCES)}"
+        raise ValueError(msg)
+    return KEY_SOURCES.index(source)
 
 
 def parse_movie_id(text: str) -> str:
@@ -102,6 +135,6 @@ def parse_movie_id(text: str) -> str:
         return text
     msg = (
         f"{text[:80]!r} is no movie id: expected a TMDB number such as 27205, tmdb-27205, "
-        "imdb-tt1375666 or title-<slug>-<year>"
+        "imdb-tt1375666, movielens-79132 or title-<slug>-<year>"
     )
     raise ValueError(msg)

@@ -125,15 +125,45 @@ class IngestCatalog(Message):
     lists: ListPages | None = None
     tmdb_ids: tuple[TmdbId, ...] = ()
     changed_since: CalendarDate | None = None
+    force: Annotated[bool, Field(description="fetch films too that were fetched recently")] = False
 
 
 @_command("catalog.import.v1")
 class ImportCatalog(Message):
-    """Import an uploaded file; `uri` says where it is kept."""
+    """Import an uploaded file; `uri` says where it is kept.
+
+    `format` is a format's name, or `auto` to recognise it from the header. With `dry_run` the job
+    only says what the import would do.
+    """
 
     job_id: JobId
-    format: Name
+    format: Name = "auto"
     uri: Annotated[Text, Field(min_length=1, max_length=2000)]
+    filename: ShortText | None = None
+    dry_run: bool = False
+
+
+@_command("job.cancel.v1")
+class CancelJob(Message):
+    """Stop a job where it is; what it has committed stays."""
+
+    job_id: JobId
+
+    def subject(self) -> str:
+        """The job's id."""
+        return self.job_id
+
+
+@_command("job.retry.v1")
+class RetryJob(Message):
+    """Try the rejected rows of a finished import again, as a job of its own."""
+
+    job_id: JobId
+    retry_of: JobId
+
+    def subject(self) -> str:
+        """The new job's id."""
+        return self.job_id
 
 
 @_command("compute.run.v1")
@@ -297,6 +327,7 @@ class JobChanged(Message):
     state: JobState
     done: Count = 0
     total: Count | None = None
+    rejected: Count = 0
     error: Text | None = None
 
     def subject(self) -> str:

@@ -72,4 +72,11 @@ class Movie(Data):
     vote_average: Annotated[float, Field(ge=0, le=10)] | None = None
     vote_count: Count = 0
     popularity: Annotated[float, Field(ge=0)] = 0.0
+    aliases: Annotated[
+        tuple[MovieId, ...],
+        Field(
+            description="other keys that name this film; what is known under them belongs to it",
+            max_length=100,
+        ),
+    ] = ()
     fetched_at: Moment

@@ -21,6 +21,8 @@ from moviemetric_contracts import (
     binding_key,
     decode,
     decode_fields,
+    key_rank,
+    movie_id_from_title,
     parse_movie_id,
     tmdb_id_of,
 )
@@ -61,6 +63,8 @@ def test_every_architecture_type_is_registered_on_its_exchange() -> None:
         "movie.unrate.v1",
         "catalog.ingest.v1",
         "catalog.import.v1",
+        "job.cancel.v1",
+        "job.retry.v1",
         "compute.run.v1",
         "search.rebuild.v1",
     }
@@ -207,6 +211,7 @@ def test_good_scores(score: float) -> None:
         ("27205", "tmdb-27205"),
         ("tmdb-27205", "tmdb-27205"),
         ("imdb-tt1375666", "imdb-tt1375666"),
+        ("movielens-79132", "movielens-79132"),
         ("title-the-host-2006", "title-the-host-2006"),
     ],
 )
@@ -247,3 +252,32 @@ def test_tmdb_id_of() -> None:
 
 def test_binding_key_covers_all_versions() -> None:
     assert binding_key("movie.viewed.v1") == "movie.viewed.*"
+
+
+@pytest.mark.parametrize(
+    ("title", "year", "key"),
+    [
+        ("Toy Story", 1995, "title-toy-story-1995"),
+        ("AMÉLIE!", 2001, "title-amelie-2001"),
+        ("8½", 1963, "title-812-1963"),
+        ("  --  It's --", None, "title-it-s-0000"),
+    ],
+)
+def test_a_title_makes_a_key(title: str, year: int | None, key: str) -> None:
+    assert movie_id_from_title(title, year) == key
+    assert parse_movie_id(key) == key
+
+
+def test_titles_that_differ_only_in_what_latin_cannot_say_have_keys_of_their_own() -> None:
+    titles = ["千と千尋の神隠し", "もののけ姫", "Москва 2000", "Киев 2000", "2000", "!!!", "???"]
+    titles += ["x" * 300, "x" * 299 + "y"]
+    keys = [movie_id_from_title(title, 2000) for title in titles]
+    assert len(set(keys)) == len(titles)
+    assert all(parse_movie_id(key) == key for key in keys)
+
+
+def test_keys_have_ranks() -> None:
+    keys = ["tmdb-1", "imdb-tt0000001", "movielens-1", "title-a-2000"]
+    assert [key_rank(key) for key in keys] == [0, 1, 2, 3]
+    with pytest.raises(ValueError, match="other"):
+        key_rank("other-1")
