@@ -1,9 +1,20 @@
 """The runtime that every service shares: consuming, publishing, transactions, health, shutdown."""
 
+from service_kit.blobs import Blob, BlobNotFoundError, BlobSettings, BlobStore, ForeignBlobError
 from service_kit.broker import Broker, Outgoing, PublishError, Unroutable
 from service_kit.consumer import Consumer, ConsumerStatus
 from service_kit.database import Conflict, Database
 from service_kit.http import FieldProblem, ProblemError, install_problem_handlers
+from service_kit.jobs import (
+    Job,
+    JobCancelled,
+    JobFailed,
+    JobLost,
+    JobRunner,
+    RunningJob,
+    Step,
+    jobs_router,
+)
 from service_kit.outcomes import Ack, Outage, Outcome, Park, Parked, Retry, RetryLater
 from service_kit.processor import BatchProcessor
 from service_kit.publisher import Publisher
@@ -19,12 +30,22 @@ __all__ = [
     "Ack",
     "BatchProcessor",
     "Binding",
+    "Blob",
+    "BlobNotFoundError",
+    "BlobSettings",
+    "BlobStore",
     "Broker",
     "Conflict",
     "Consumer",
     "ConsumerStatus",
     "Database",
     "FieldProblem",
+    "ForeignBlobError",
+    "Job",
+    "JobCancelled",
+    "JobFailed",
+    "JobLost",
+    "JobRunner",
     "Outage",
     "OutboxRelay",
     "Outcome",
@@ -40,14 +61,17 @@ __all__ = [
     "RabbitBroker",
     "Retry",
     "RetryLater",
+    "RunningJob",
     "Service",
     "ServiceSettings",
     "StatelessStore",
+    "Step",
     "Store",
     "Subscription",
     "UnitOfWork",
     "Unroutable",
     "install_problem_handlers",
+    "jobs_router",
     "main",
     "unit_of_work",
 ]

@@ -163,6 +163,14 @@ class Broker(Protocol):
         """A stream of the queue's messages, `prefetch` of them unacknowledged at most."""
         ...
 
+    async def depth(self, queue: str) -> int | None:
+        """How many messages wait in a queue to be delivered; None if there is no such queue.
+
+        Raises:
+            ConnectionError: the broker is away.
+        """
+        ...
+
     async def ping(self) -> float:
         """Seconds that a round trip to the broker takes.
 

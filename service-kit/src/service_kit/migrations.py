@@ -52,6 +52,54 @@ def create_messaging_tables(op: _Operations) -> None:
     """)
 
 
+def create_job_table(op: _Operations) -> None:
+    """The table of `service_kit.jobs`, version 1."""
+    op.execute("""
+        CREATE TABLE jobs (
+            job_id text PRIMARY KEY CHECK (job_id ~ '^[A-Za-z0-9_-]{1,64}$'),
+            kind text NOT NULL CHECK (length(kind) BETWEEN 1 AND 200),
+            state text NOT NULL DEFAULT 'queued'
+                CHECK (state IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')),
+            request jsonb NOT NULL CHECK (jsonb_typeof(request) = 'object'),
+            checkpoint jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(checkpoint) = 'object'),
+            result jsonb NOT NULL DEFAULT '{}' CHECK (jsonb_typeof(result) = 'object'),
+            done bigint NOT NULL DEFAULT 0 CHECK (done >= 0),
+            total bigint CHECK (total >= 0),
+            rejected bigint NOT NULL DEFAULT 0 CHECK (rejected >= 0),
+            -- why it failed, or what a running job waits for
+            error text,
+            cancel_requested boolean NOT NULL DEFAULT false,
+            -- claims so far; a step commits only under the newest
+            attempt integer NOT NULL DEFAULT 0 CHECK (attempt >= 0),
+            attempt_started_at timestamptz,
+            attempt_started_done bigint NOT NULL DEFAULT 0,
+            -- claims since the last headway: a job may take its process down with it
+            idle_claims integer NOT NULL DEFAULT 0 CHECK (idle_claims >= 0),
+            -- errors that nobody foresaw
+            failures integer NOT NULL DEFAULT 0 CHECK (failures >= 0),
+            -- of the command that asked for the job
+            correlation_id text,
+            causation_id text,
+            traceparent text,
+            created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+            started_at timestamptz,
+            finished_at timestamptz,
+            updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+            CHECK ((state IN ('succeeded', 'failed', 'cancelled')) = (finished_at IS NOT NULL)),
+            CHECK (state <> 'running'
+                   OR (started_at IS NOT NULL AND attempt_started_at IS NOT NULL AND attempt > 0)),
+            CHECK (state <> 'failed' OR error IS NOT NULL)
+        ) WITH (fillfactor = 50)
+    """)
+    op.execute("CREATE INDEX jobs_newest ON jobs (created_at DESC, job_id DESC)")
+    op.execute("CREATE INDEX jobs_newest_of_kind ON jobs (kind, created_at DESC, job_id DESC)")
+    # What a runner looks at several times a second: a handful of rows, however many are finished.
+    op.execute("""
+        CREATE INDEX jobs_unfinished ON jobs (created_at, job_id)
+        WHERE state IN ('queued', 'running')
+    """)
+
+
 def upgrade(database_url: str, *, package: str, schema: str) -> None:
     """Create the schema if need be and bring it to the newest revision.
 

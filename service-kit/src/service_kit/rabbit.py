@@ -313,6 +313,28 @@ class RabbitBroker:
             with suppress(*_LOST):
                 await asyncio.wait_for(channel.close(), 5)
 
+    async def depth(self, queue: str) -> int | None:
+        with _loss_as_connection_error():
+            connection = await self._consuming.connection()
+            channel = await asyncio.wait_for(
+                connection.channel(publisher_confirms=False), CONNECT_TIMEOUT
+            )
+        try:
+            with _loss_as_connection_error():
+                underlay = await _underlay(channel)
+                declared = await asyncio.wait_for(
+                    underlay.queue_declare(queue, passive=True), CONNECT_TIMEOUT
+                )
+        except ConnectionError as error:
+            # Asking for a queue that is not there closes the channel.
+            if isinstance(error.__cause__, aiormq.exceptions.ChannelNotFoundEntity):
+                return None
+            raise
+        finally:
+            with suppress(*_LOST):
+                await asyncio.wait_for(channel.close(), 5)
+        return declared.message_count
+
     async def ping(self) -> float:
         started = time.perf_counter()
         with _loss_as_connection_error():

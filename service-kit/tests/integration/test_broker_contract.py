@@ -160,3 +160,17 @@ async def test_declaring_again_changes_nothing(broker: Broker) -> None:
 
 async def test_ping_takes_a_moment(broker: Broker) -> None:
     assert 0 <= await broker.ping() < 5
+
+
+async def test_depth_counts_what_waits(broker: Broker) -> None:
+    assert await broker.depth("test.no-such-queue") is None
+    assert await broker.depth(VIEWS) == 0
+    await broker.publish_many([view(str(n)) for n in range(3)])
+    for _ in range(200):
+        if await broker.depth(VIEWS) == 3:
+            break
+        # A queue's leader tells its count a moment after the confirm.
+        await asyncio.sleep(0.05)
+    assert await broker.depth(VIEWS) == 3
+    await bodies(broker, VIEWS, 3)
+    assert await broker.depth("test.no-such-queue") is None

@@ -158,6 +158,10 @@ class InMemoryBroker:
         finally:
             stream.end("the channel closed")
 
+    async def depth(self, queue: str) -> int | None:
+        known = self._queues.get(queue)
+        return None if known is None else len(known.ready)
+
     async def ping(self) -> float:
         started = time.perf_counter()
         await asyncio.sleep(0)
