@@ -69,6 +69,7 @@ class Make:
         vote_average: float | None = None,
         vote_count: int = 0,
         popularity: float = 1.0,
+        aliases: Sequence[str] = (),
     ) -> Movie:
         """A film with the fields that search looks at."""
         return Movie(
@@ -86,6 +87,7 @@ class Make:
             vote_average=vote_average,
             vote_count=vote_count,
             popularity=popularity,
+            aliases=tuple(aliases),
             fetched_at=NOW,
         )
 

@@ -60,12 +60,12 @@ class TrendAnnouncer:
         if day.rank_key is None or state.log_quality is None:
             return None
         formula = self._formula
-        log_total = log2_add(day.log_activity, day.log_prior)
+        log_total = log2_add(day.log_events, day.log_prior)
         return TrendEntry(
             movie_id=state.movie_id,
             score=formula.score(Window.DAY, day.rank_key, work.now),
             rank_key=day.rank_key,
-            views=state.views,
+            views=state.all_views,
             breakdown=TrendBreakdown(
                 activity=formula.activity(Window.DAY, log_total, work.now),
                 quality=min(2.0**state.log_quality, 10.0),

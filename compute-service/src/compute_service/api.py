@@ -17,6 +17,7 @@ from compute_service.repository import ChartFilter
 from compute_service.trend import Components, FormulaDescription, TrendFormula, Window
 
 MAX_IDS = 500
+MAX_VOTES = 2**53 - 1
 
 Limit = Annotated[int, Query(ge=1, le=100)]
 Offset = Annotated[int, Query(ge=0, le=100_000)]
@@ -24,7 +25,10 @@ Score = Annotated[float, Field(ge=0, le=100)]
 
 
 class ChartFilm(BaseModel):
-    """A film in the chart; `rank` counts from 1 among the films that the filters let through."""
+    """A film in the chart; `rank` counts from 1 among the films that the filters let through.
+
+    The best has rank 1 in ascending order, too, where it comes last.
+    """
 
     movie_id: str
     tmdb_id: int | None
@@ -56,8 +60,12 @@ class Chart(BaseModel):
 
 
 class TrendSummary(BaseModel):
-    """A film's score in the window `day`; None while the film is not in the catalogue."""
+    """A film's score in the window `day`; None while the film is not in the catalogue.
 
+    `asked` is the key that was asked for: `movie_id` itself, or another key of the film.
+    """
+
+    asked: str
     movie_id: str
     views: int
     ratings: int
@@ -96,22 +104,25 @@ def read_api(database: Database, formula: TrendFormula) -> APIRouter:
         genre: Annotated[Name | None, Query()] = None,
         year: Annotated[int | None, Query(ge=1, le=9999)] = None,
         language: Annotated[Name | None, Query(max_length=20)] = None,
+        min_votes: Annotated[int | None, Query(ge=0, le=MAX_VOTES)] = None,
+        order: Literal["desc", "asc"] = "desc",
         limit: Limit = 20,
         offset: Offset = 0,
     ) -> Chart:
         now = datetime.now(UTC)
-        wanted = ChartFilter(genre=genre, year=year, language=language)
+        wanted = ChartFilter(genre=genre, year=year, language=language, min_votes=min_votes)
+        ascending = order == "asc"
         async with database.reading() as connection:
             entries, total = await repository.read_chart(
-                connection, window, wanted, limit=limit, offset=offset
+                connection, window, wanted, ascending=ascending, limit=limit, offset=offset
             )
         items = [
             ChartFilm(
                 **asdict(entry),
-                rank=rank,
+                rank=total - position if ascending else position + 1,
                 final_trend_score=formula.score(window, entry.rank_key, now),
             )
-            for rank, entry in enumerate(entries, start=offset + 1)
+            for position, entry in enumerate(entries, start=offset)
         ]
         return Chart(items=items, total=total, limit=limit, offset=offset, window=window, as_of=now)
 
@@ -122,13 +133,19 @@ def read_api(database: Database, formula: TrendFormula) -> APIRouter:
         wanted = list(dict.fromkeys(_movie_ids(ids)))
         now = datetime.now(UTC)
         async with database.reading() as connection:
-            states = await repository.read_trends(connection, wanted)
-        known = [state for key in wanted if (state := states.get(key)) and _is_known(state)]
+            films = await repository.films_of(connection, wanted)
+            states = await repository.read_trends(connection, list(set(films.values())))
+        known = [
+            (key, state)
+            for key in wanted
+            if (state := states.get(films[key])) is not None and _is_known(state)
+        ]
         items = [
             TrendSummary(
+                asked=key,
                 movie_id=state.movie_id,
-                views=state.views,
-                ratings=state.ratings.count,
+                views=state.all_views,
+                ratings=state.all_ratings.count,
                 final_trend_score=(
                     formula.score(Window.DAY, state.day.rank_key, now)
                     if state.in_catalogue
@@ -136,7 +153,7 @@ def read_api(database: Database, formula: TrendFormula) -> APIRouter:
                 ),
                 in_catalogue=state.in_catalogue,
             )
-            for state in known
+            for key, state in known
         ]
         return TrendSummaries(items=items, as_of=now)
 
@@ -145,23 +162,24 @@ def read_api(database: Database, formula: TrendFormula) -> APIRouter:
         key = _movie_id(movie_id, field="movie_id")
         now = datetime.now(UTC)
         async with database.reading() as connection:
-            state = (await repository.read_trends(connection, [key])).get(key)
-            film = (await repository.films_in_catalogue(connection, [key])).get(key)
+            own_key = (await repository.films_of(connection, [key]))[key]
+            state = (await repository.read_trends(connection, [own_key])).get(own_key)
+            film = (await repository.films_in_catalogue(connection, [own_key])).get(own_key)
         if state is None or not _is_known(state):
             detail = f"nothing is known of {key}: it was neither registered nor viewed nor rated"
             raise ProblemError(404, "Unknown film", detail)
         explanation = formula.explain(
             window,
             film=film,
-            log_activity=state.of(window).log_activity,
-            views=state.views,
-            ratings=state.ratings,
+            log_activity=state.of(window).log_events,
+            views=state.all_views,
+            ratings=state.all_ratings,
             at=now,
         )
         return TrendExplanation(
-            movie_id=key,
-            views=state.views,
-            ratings=state.ratings.count,
+            movie_id=own_key,
+            views=state.all_views,
+            ratings=state.all_ratings.count,
             final_trend_score=explanation.score,
             window=window,
             in_catalogue=film is not None,
@@ -177,9 +195,9 @@ def _is_known(state: TrendState) -> bool:
     """A film that was removed before anything happened leaves an empty state behind."""
     return (
         state.in_catalogue
-        or state.views > 0
-        or state.ratings.count > 0
-        or state.day.log_activity is not None
+        or state.all_views > 0
+        or state.all_ratings.count > 0
+        or state.day.log_events is not None
     )
 
 

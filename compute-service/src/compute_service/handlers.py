@@ -1,11 +1,13 @@
 """What each event does to the trends. Every handler takes a whole batch in a handful of statements.
 
 All of them commute: impulses are added up, versions of a film and aggregates of its ratings are
-compared by revision. The runtime hands over only events that were never seen before, and commits.
+compared by revision, and to which film a key belongs follows from the versions that are stored.
+The runtime hands over only events that were never seen before, and commits.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
 
 from moviemetric_contracts import (
     Event,
@@ -19,10 +21,18 @@ from moviemetric_contracts import (
 from service_kit import Park, UnitOfWork
 
 from compute_service import repository
-from compute_service.repository import Impulse, Removal
-from compute_service.trend import MAX_AHEAD, Kind, Ratings, TrendFormula, clamp, forward_seconds
+from compute_service.aliases import Claim, films_by_key
+from compute_service.projection import TrendState, settle
+from compute_service.repository import Impulse, Version
+from compute_service.trend import Film, Kind, Ratings, TrendFormula, clamp, forward_seconds
 
-V = TypeVar("V")
+
+class _Revised(Protocol):
+    @property
+    def revision(self) -> int: ...
+
+
+R = TypeVar("R", bound=_Revised)
 
 
 class TrendHandlers:
@@ -50,21 +60,72 @@ class TrendHandlers:
     ) -> None:
         """The newest version of each film decides; a removed film leaves the charts.
 
-        What was counted stays: a film that comes back goes on where it was.
+        What was counted stays: a film that comes back goes on where it was. What was and will be
+        counted under the film's other keys is the film's.
         """
-        versions = _newest(
-            [_version(event.data) for event in events], revision=lambda version: version[0]
-        )
-        states = await repository.lock_trends(work.connection, list(versions))
-        changed = await repository.write_newer_movies(
-            work.connection, versions, latest=work.now + MAX_AHEAD
-        )
-        if not changed:
+        versions = _versions([event.data for event in events], work.now)
+        initial = self._initial_states(versions)
+        states, claims = await self._lock_connected(versions, initial, work)
+        created = {key for key, state in initial.items() if states[key] is state}
+        changed, claiming = await repository.write_newer_movies(work.connection, versions)
+        if not (changed or claiming or created):
             return
-        films = await repository.films_in_catalogue(work.connection, changed)
-        for movie_id in changed:
+        newest = {version.movie_id: version.aliases for version in claiming}
+        now_claimed = {claim for claim in claims if claim.movie_id not in newest} | {
+            Claim(alias, movie_id) for movie_id, aliases in newest.items() for alias in aliases
+        }
+        await repository.change_claims(work.connection, before=claims, after=now_claimed)
+
+        # A key that was created for a claim may be none's, if the claim is an old one.
+        connected = _keys_of(claims | now_claimed) | {key for key in created if states[key].film}
+        films = {
+            version.movie_id: version.film
+            for version in versions
+            if version.film is not None and version.movie_id in changed
+        }
+        if elsewhere := connected - changed:
+            films |= await repository.films_in_catalogue(work.connection, elsewhere)
+        # those that were created as they have to be are done
+        changed -= created - connected
+        before = {key: states[key].copy() for key in changed | connected}
+        owned = {key: key for key in connected} | films_by_key(now_claimed, films)
+        settle(self._formula, states, owned, films)
+        for movie_id in changed - connected:
             states[movie_id].register(self._formula, films.get(movie_id))
-        await repository.save_locked(work.connection, [states[movie_id] for movie_id in changed])
+        differing = [states[key] for key, state in before.items() if states[key] != state]
+        await repository.save_locked(work.connection, differing)
+
+    def _initial_states(self, versions: Sequence[Version]) -> dict[str, TrendState]:
+        """Of keys of which most likely nothing is known yet, as of nearly all in a bulk import."""
+        initial: dict[str, TrendState] = {}
+        for version in versions:
+            if version.revision == 1:
+                state = initial[version.movie_id] = TrendState(version.movie_id)
+                state.register(self._formula, version.film)
+        for version in versions:
+            for alias in version.aliases:
+                initial.setdefault(alias, TrendState(alias, film=version.movie_id))
+        return initial
+
+    async def _lock_connected(
+        self, versions: Sequence[Version], initial: Mapping[str, TrendState], work: UnitOfWork
+    ) -> tuple[dict[str, TrendState], set[Claim]]:
+        """The states of all keys that are connected with these films by claims, and the claims.
+
+        The states are locked, and so complete: nobody else can connect any of these keys.
+        """
+        keys = {key for version in versions for key in (version.movie_id, *version.aliases)}
+        known: set[Claim] = set()
+        if len(keys) > len(versions):  # to lock all of them in the order of their keys
+            known = await repository.connected_claims(work.connection, keys)
+        states = await repository.lock_trends(
+            work.connection, _keys_of(known).union(keys), initial=initial
+        )
+        claims = await repository.connected_claims(work.connection, keys)
+        while missing := _keys_of(claims) - states.keys():
+            states |= await repository.lock_trends(work.connection, missing)
+            claims = await repository.connected_claims(work.connection, keys)
+        return states, claims
 
     async def follow_ratings(self, events: Sequence[Event[Any]], work: UnitOfWork) -> None:
         """A rating is activity; the aggregate of a film's ratings is a part of its quality.
@@ -72,18 +133,17 @@ class TrendHandlers:
         A rating that was taken back changes the aggregate only: somebody did deal with the film.
         """
         impulses: list[Impulse] = []
-        aggregates: list[tuple[str, RatingAggregated]] = []
+        aggregates: dict[str, RatingAggregated] = {}
         for event in events:
             match event.data:
                 case MovieRated() as rated:
                     moment = clamp(rated.rating.rated_at, work.now)
                     impulses.append(Impulse(rated.movie_id, Kind.RATING, moment, rated.user_id))
                 case RatingAggregated() as aggregated:
-                    aggregates.append((aggregated.movie_id, aggregated))
+                    _keep_newest(aggregates, aggregated.movie_id, aggregated)
                 case _:
                     pass
-        newest = _newest(aggregates, revision=lambda aggregated: aggregated.revision)
-        await self._add_impulses(impulses, work, newest)
+        await self._add_impulses(impulses, work, aggregates)
 
     async def _add_impulses(
         self,
@@ -102,33 +162,81 @@ class TrendHandlers:
         if impulses:
             await repository.append_activity(work.connection, impulses)
         touched = {movie_id for movie_id, _ in seconds} | aggregates.keys()
-        states = await repository.lock_trends(work.connection, list(touched))
-        for (movie_id, kind), moments in seconds.items():
-            states[movie_id].add(self._formula, kind, moments)
+        states = await repository.lock_trends(work.connection, touched)
+        for (key, kind), moments in seconds.items():
+            state = states[key]
+            state.add(self._formula, kind, moments)
+            if state.film is not None:
+                states[state.film].add(self._formula, kind, moments, under_alias=True)
         if aggregates:
-            films = await repository.films_in_catalogue(work.connection, list(aggregates))
-            for movie_id, aggregated in aggregates.items():
-                states[movie_id].aggregate(
-                    self._formula, _ratings(aggregated), aggregated.revision, films.get(movie_id)
-                )
+            await self._aggregate(aggregates, states, work)
         await repository.save_locked(work.connection, list(states.values()))
 
+    async def _aggregate(
+        self,
+        aggregates: Mapping[str, RatingAggregated],
+        states: Mapping[str, TrendState],
+        work: UnitOfWork,
+    ) -> None:
+        own_keys = {states[key].film or key for key in aggregates}
+        films = await repository.films_in_catalogue(work.connection, own_keys)
+        for key, aggregated in aggregates.items():
+            state = states[key]
+            before = state.ratings
+            film = None if state.film else films.get(key)
+            state.aggregate(self._formula, _ratings(aggregated), aggregated.revision, film)
+            if state.film is not None:
+                states[state.film].aggregate_alias(
+                    self._formula, before, state.ratings, films.get(state.film)
+                )
 
-def _version(data: MovieUpserted | MovieRemoved) -> tuple[str, tuple[int, Movie | Removal]]:
-    match data:
-        case MovieUpserted(movie=movie, revision=revision):
-            return movie.movie_id, (revision, movie)
-        case MovieRemoved(movie_id=movie_id, revision=revision):
-            return movie_id, (revision, Removal(movie_id))
+
+def _versions(messages: Sequence[MovieUpserted | MovieRemoved], now: datetime) -> list[Version]:
+    """One for each film, by key: the newest, with the claims of its newest that was no removal."""
+    newest: dict[str, MovieUpserted | MovieRemoved] = {}
+    claiming: dict[str, MovieUpserted] = {}
+    for message in messages:
+        if isinstance(message, MovieUpserted):
+            movie_id = message.movie.movie_id
+            _keep_newest(claiming, movie_id, message)
+        else:
+            movie_id = message.movie_id
+        _keep_newest(newest, movie_id, message)
+    versions: list[Version] = []
+    for movie_id, message in sorted(newest.items()):
+        movie = message.movie if isinstance(message, MovieUpserted) else None
+        claimed = claiming.get(movie_id)
+        aliases = () if claimed is None else claimed.movie.aliases
+        versions.append(
+            Version(
+                movie_id=movie_id,
+                revision=message.revision,
+                movie=movie,
+                film=None if movie is None else _film(movie, now),
+                aliases=tuple(alias for alias in aliases if alias != movie_id),
+                aliases_revision=0 if claimed is None else claimed.revision,
+            )
+        )
+    return versions
 
 
-def _newest(versions: Sequence[tuple[str, V]], *, revision: Callable[[V], int]) -> dict[str, V]:
-    newest: dict[str, V] = {}
-    for movie_id, version in versions:
-        known = newest.get(movie_id)
-        if known is None or revision(version) > revision(known):
-            newest[movie_id] = version
-    return newest
+def _film(movie: Movie, now: datetime) -> Film:
+    return Film(
+        vote_average=movie.vote_average,
+        vote_count=movie.vote_count,
+        popularity=movie.popularity,
+        fetched_at=clamp(movie.fetched_at, now),
+    )
+
+
+def _keep_newest(newest: dict[str, R], movie_id: str, message: R) -> None:
+    known = newest.get(movie_id)
+    if known is None or message.revision > known.revision:
+        newest[movie_id] = message
+
+
+def _keys_of(claims: Iterable[Claim]) -> set[str]:
+    return {key for claim in claims for key in (claim.alias, claim.movie_id)}
 
 
 def _ratings(aggregated: RatingAggregated) -> Ratings:

@@ -52,8 +52,22 @@ movies = Table(
     Column("popularity", Double),
     Column("poster_path", Text),
     Column("fetched_at", DateTime(timezone=True)),
+    Column("aliases_revision", BigInteger, nullable=False, server_default=text("0")),
     Index("movies_genre_keys", "genre_keys", postgresql_using="gin"),
     Index("movies_release_year", "release_year"),
+)
+Index(
+    "movies_vote_count",
+    movies.c.vote_count,
+    postgresql_where=movies.c.vote_count > 0,
+)
+
+aliases = Table(
+    "aliases",
+    metadata,
+    Column("alias", _MovieId, primary_key=True),
+    Column("movie_id", _MovieId, primary_key=True),
+    Index("aliases_movie_id", "movie_id"),
 )
 
 trends = Table(
@@ -72,6 +86,12 @@ trends = Table(
     Column("rank_key_day", Double),
     Column("rank_key_week", Double),
     Column("dirty", Boolean, nullable=False, server_default=text("false")),
+    Column("film", _MovieId),
+    Column("alias_views", BigInteger, nullable=False, server_default=text("0")),
+    Column("alias_ratings_count", BigInteger, nullable=False, server_default=text("0")),
+    Column("alias_ratings_sum", Double, nullable=False, server_default=text("0")),
+    Column("alias_log_activity_day", Double),
+    Column("alias_log_activity_week", Double),
 )
 Index(
     "trends_rank_day",

@@ -1,5 +1,5 @@
-"""Computes all trends again from their inputs: activity, films, and the aggregates of their
-ratings.
+"""Computes all trends again from their inputs: activity and aggregates of ratings, each under the
+key with which it came, films, and the keys that they claim.
 
 The result equals what the events built up one by one, to within floating point. It is needed when
 the formula changes, because sums that were made with different half-lives or weights cannot be
@@ -15,7 +15,8 @@ from service_kit import Database
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from compute_service import repository
-from compute_service.projection import TrendState
+from compute_service.aliases import films_by_key
+from compute_service.projection import TrendState, settle
 from compute_service.trend import Kind, TrendFormula, forward_seconds
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,9 @@ async def rebuild(connection: AsyncConnection, formula: TrendFormula) -> int:
             seconds.setdefault((movie_id, kind), []).append(forward_seconds(moment))
         for (movie_id, kind), moments in seconds.items():
             states[movie_id].add(formula, kind, moments)
+    claims = await repository.all_claims(connection)
+    claimed = sorted({key for claim in claims for key in (claim.alias, claim.movie_id)})
+    alone = set(states).difference(claimed)
     keys = list(states)
     for start in range(0, len(keys), _CHUNK):
         chunk = keys[start : start + _CHUNK]
@@ -45,7 +49,12 @@ async def rebuild(connection: AsyncConnection, formula: TrendFormula) -> int:
             state.ratings = stored[movie_id].ratings
             state.ratings_revision = stored[movie_id].ratings_revision
             state.register(formula, films.get(movie_id))
-        await repository.save_locked(connection, [states[movie_id] for movie_id in chunk])
+        await repository.save_locked(connection, [states[key] for key in chunk if key in alone])
+    films = await repository.films_in_catalogue(connection, claimed)
+    settle(formula, states, films_by_key(claims, films), films)
+    for start in range(0, len(claimed), _CHUNK):
+        chunk = claimed[start : start + _CHUNK]
+        await repository.save_locked(connection, [states[key] for key in chunk])
     return len(keys)
 
 

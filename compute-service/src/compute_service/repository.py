@@ -1,25 +1,34 @@
 """All SQL of the service.
 
-**Locks.** The row in `trends` is a film's mutex: whoever changes anything of a film, here or in
-`movies`, holds it. `lock_trends` takes the locks of a whole batch in the order of the keys,
-missing rows first, and so does the announcer, hence no two transactions ever wait for each other
-in a circle:
+**Locks.** The row in `trends` is a key's mutex: whoever changes anything of it, here, in `movies`
+or in `aliases` (there: of both keys), holds it. `lock_trends` takes the locks of a whole batch in
+the order of the keys, missing rows first, and so does the announcer, hence no two transactions
+wait for each other in a circle:
 
 - While rows are being inserted, only uncommitted rows of one's own are held, in ascending order;
   those who wait for them are inserting, too.
 - While existing rows are being locked, nobody inserting is waited for, since every row is there.
+
+**Keys that belong together.** Which film a key belongs to is `trends.film` of its row, so whoever
+holds the row knows it for certain, and the film's own row has to be held as well. To which keys a
+film must be joined is read from `aliases` after locking, when all who could change it wait. The
+locks are taken by what was known before; when meanwhile another transaction has joined just
+these keys, the missing ones are locked out of order. That may become a deadlock, which PostgreSQL
+resolves and the runtime repeats.
 """
 
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from types import MappingProxyType
 from typing import Any, Final
 
 from moviemetric_contracts import Movie
 from sqlalchemy import ColumnElement, Row, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from compute_service.aliases import Claim
 from compute_service.models import movies, trends
 from compute_service.projection import TrendState, WindowState
 from compute_service.trend import Film, Kind, Ratings, Window
@@ -34,23 +43,55 @@ _INSERT_MISSING: Final = text("""
     INSERT INTO trends (movie_id)
     SELECT id FROM unnest(CAST(:ids AS text[])) AS id ORDER BY id COLLATE "C"
     ON CONFLICT DO NOTHING
+    RETURNING movie_id
 """)
 _STATE_COLUMNS: Final = """
     movie_id, views, ratings_count, ratings_sum, ratings_revision, log_quality,
     log_activity_day, log_prior_day, rank_key_day,
-    log_activity_week, log_prior_week, rank_key_week
+    log_activity_week, log_prior_week, rank_key_week,
+    film, alias_views, alias_ratings_count, alias_ratings_sum,
+    alias_log_activity_day, alias_log_activity_week
 """
 # Joins rather than `= ANY(...)`: a plan made while a table was small and kept for too long may scan
 # it, which then costs rows plus keys, not rows times keys.
 _LOCK: Final = text(f"""
-    SELECT {_STATE_COLUMNS} FROM unnest(CAST(:ids AS text[])) AS id
+    SELECT {_STATE_COLUMNS}
+    FROM (
+        SELECT unnest(CAST(:ids AS text[])) AS id
+        UNION
+        SELECT key.film FROM unnest(CAST(:ids AS text[])) AS id
+        JOIN trends AS key ON key.movie_id = id WHERE key.film IS NOT NULL
+    ) AS wanted
     JOIN trends ON movie_id = id
     ORDER BY movie_id FOR NO KEY UPDATE OF trends
 """)  # noqa: S608 -- made of constants
 _READ: Final = text(f"""
     SELECT {_STATE_COLUMNS} FROM unnest(CAST(:ids AS text[])) AS id JOIN trends ON movie_id = id
 """)  # noqa: S608 -- made of constants
-_SAVE: Final = text("""
+_FILMS_OF: Final = text("""
+    SELECT movie_id, film FROM unnest(CAST(:ids AS text[])) AS id JOIN trends ON movie_id = id
+    WHERE film IS NOT NULL
+""")
+_NEW_STATES: Final = f"""
+    unnest(
+        CAST(:movie_id AS text[]), CAST(:views AS bigint[]), CAST(:ratings_count AS bigint[]),
+        CAST(:ratings_sum AS float8[]), CAST(:ratings_revision AS bigint[]),
+        CAST(:log_quality AS float8[]), CAST(:log_activity_day AS float8[]),
+        CAST(:log_prior_day AS float8[]), CAST(:rank_key_day AS float8[]),
+        CAST(:log_activity_week AS float8[]), CAST(:log_prior_week AS float8[]),
+        CAST(:rank_key_week AS float8[]), CAST(:film AS text[]), CAST(:alias_views AS bigint[]),
+        CAST(:alias_ratings_count AS bigint[]), CAST(:alias_ratings_sum AS float8[]),
+        CAST(:alias_log_activity_day AS float8[]), CAST(:alias_log_activity_week AS float8[])
+    ) AS new ({_STATE_COLUMNS})
+"""
+_INSERT_STATES: Final = text(f"""
+    INSERT INTO trends ({_STATE_COLUMNS}, dirty)
+    SELECT {_STATE_COLUMNS}, rank_key_day IS NOT NULL FROM {_NEW_STATES}
+    ORDER BY movie_id COLLATE "C"
+    ON CONFLICT DO NOTHING
+    RETURNING movie_id
+""")  # noqa: S608 -- made of constants
+_SAVE: Final = text(f"""
     UPDATE trends SET
         views = new.views,
         ratings_count = new.ratings_count,
@@ -63,35 +104,31 @@ _SAVE: Final = text("""
         log_activity_week = new.log_activity_week,
         log_prior_week = new.log_prior_week,
         rank_key_week = new.rank_key_week,
+        film = new.film,
+        alias_views = new.alias_views,
+        alias_ratings_count = new.alias_ratings_count,
+        alias_ratings_sum = new.alias_ratings_sum,
+        alias_log_activity_day = new.alias_log_activity_day,
+        alias_log_activity_week = new.alias_log_activity_week,
         dirty = new.rank_key_day IS NOT NULL
-    FROM unnest(
-        CAST(:movie_id AS text[]), CAST(:views AS bigint[]), CAST(:ratings_count AS bigint[]),
-        CAST(:ratings_sum AS float8[]), CAST(:ratings_revision AS bigint[]),
-        CAST(:log_quality AS float8[]), CAST(:log_activity_day AS float8[]),
-        CAST(:log_prior_day AS float8[]), CAST(:rank_key_day AS float8[]),
-        CAST(:log_activity_week AS float8[]), CAST(:log_prior_week AS float8[]),
-        CAST(:rank_key_week AS float8[])
-    ) AS new (
-        movie_id, views, ratings_count, ratings_sum, ratings_revision, log_quality,
-        log_activity_day, log_prior_day, rank_key_day,
-        log_activity_week, log_prior_week, rank_key_week)
+    FROM {_NEW_STATES}
     WHERE trends.movie_id = new.movie_id
-""")
+""")  # noqa: S608 -- made of constants
 # JSON rather than arrays, because genres are a list in a row and differ in length.
 _UPSERT_MOVIES: Final = text("""
     INSERT INTO movies (
         movie_id, revision, removed, tmdb_id, imdb_id, title, original_title, original_language,
         release_date, genres, genre_keys, vote_average, vote_count, popularity, poster_path,
-        fetched_at)
+        fetched_at, aliases_revision)
     SELECT
         movie_id, revision, removed, tmdb_id, imdb_id, title, original_title, original_language,
         release_date, genres, genre_keys, vote_average, vote_count, popularity, poster_path,
-        fetched_at
+        fetched_at, aliases_revision
     FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS new (
         movie_id text, revision bigint, removed boolean, tmdb_id integer, imdb_id text, title text,
         original_title text, original_language text, release_date date, genres text[],
         genre_keys text[], vote_average float8, vote_count bigint, popularity float8,
-        poster_path text, fetched_at timestamptz)
+        poster_path text, fetched_at timestamptz, aliases_revision bigint)
     ON CONFLICT (movie_id) DO UPDATE SET
         revision = excluded.revision,
         removed = excluded.removed,
@@ -107,14 +144,48 @@ _UPSERT_MOVIES: Final = text("""
         vote_count = excluded.vote_count,
         popularity = excluded.popularity,
         poster_path = excluded.poster_path,
-        fetched_at = excluded.fetched_at
+        fetched_at = excluded.fetched_at,
+        aliases_revision = GREATEST(movies.aliases_revision, excluded.aliases_revision)
     WHERE movies.revision < excluded.revision
-    RETURNING movie_id
+    RETURNING movie_id, aliases_revision
 """)
 _FILMS: Final = text("""
     SELECT movie_id, vote_average, vote_count, popularity, fetched_at
     FROM unnest(CAST(:ids AS text[])) AS id JOIN movies ON movie_id = id
     WHERE NOT removed
+""")
+# An older version than the removal that came before it, but with newer claims than were known.
+_CLAIM_FOR_REMOVED: Final = text("""
+    UPDATE movies SET aliases_revision = new.revision
+    FROM unnest(CAST(:ids AS text[]), CAST(:revisions AS bigint[])) AS new (id, revision)
+    WHERE movie_id = id AND removed AND aliases_revision < new.revision
+    RETURNING movie_id, aliases_revision
+""")
+# UNION, not UNION ALL: it ends also where films claim each other. OFFSET 0: each key is looked up
+# in the index, whatever the planner takes the length of the recursion for.
+_CONNECTED_CLAIMS: Final = text("""
+    WITH RECURSIVE connected (id) AS (
+        SELECT id COLLATE "C" FROM unnest(CAST(:ids AS text[])) AS id
+        UNION
+        SELECT neighbour.id FROM connected, LATERAL (
+            SELECT movie_id FROM aliases WHERE alias = connected.id
+            UNION ALL
+            SELECT alias FROM aliases WHERE movie_id = connected.id
+        ) AS neighbour (id)
+    )
+    SELECT claim.alias, claim.movie_id FROM connected, LATERAL (
+        SELECT alias, movie_id FROM aliases WHERE alias = connected.id OFFSET 0
+    ) AS claim
+""")
+_ALL_CLAIMS: Final = text("SELECT alias, movie_id FROM aliases")
+_ADD_CLAIMS: Final = text("""
+    INSERT INTO aliases (alias, movie_id)
+    SELECT * FROM unnest(CAST(:aliases AS text[]), CAST(:films AS text[]))
+""")
+_DROP_CLAIMS: Final = text("""
+    DELETE FROM aliases
+    USING unnest(CAST(:aliases AS text[]), CAST(:films AS text[])) AS old (alias, movie_id)
+    WHERE aliases.alias = old.alias AND aliases.movie_id = old.movie_id
 """)
 _TRY_TO_BE_THE_ANNOUNCER: Final = text("""
     SELECT pg_try_advisory_xact_lock(hashtextextended('compute-service trend announcer', 0))
@@ -154,20 +225,33 @@ class Impulse:
     session_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Removal:
-    """The film left the catalogue."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """What a revision says of a film.
+
+    Attributes:
+        movie: None when the film left the catalogue.
+        film: what the score needs of it, with its time of fetching clamped to the server's clock.
+        aliases: the other keys that the film claimed when it was changed last, at
+            `aliases_revision`; 0 when that is not known.
+    """
 
     movie_id: str
+    revision: int
+    movie: Movie | None
+    film: Film | None
+    aliases: tuple[str, ...] = ()
+    aliases_revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ChartFilter:
-    """Which films of a chart are wanted; None: all."""
+    """Which films of a chart are wanted; None: all. `min_votes` are the source's."""
 
     genre: str | None = None
     year: int | None = None
     language: str | None = None
+    min_votes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,65 +290,119 @@ async def append_activity(connection: AsyncConnection, impulses: Sequence[Impuls
 
 
 async def lock_trends(
-    connection: AsyncConnection, movie_ids: Sequence[str]
+    connection: AsyncConnection,
+    keys: Collection[str],
+    *,
+    initial: Mapping[str, TrendState] = MappingProxyType({}),
 ) -> dict[str, TrendState]:
-    """The states of the films, created where missing, held until the end of the transaction."""
-    ids = sorted(set(movie_ids))
-    await connection.execute(_INSERT_MISSING, {"ids": ids})
-    rows = await connection.execute(_LOCK, {"ids": ids})
+    """The states of the keys, created where missing, and of the films that they belong to.
+
+    They are held until the end of the transaction.
+
+    Args:
+        initial: what to create those as of which nothing is known yet; the very objects are
+            answered then, and need not be saved. So the films of a bulk import are written once
+            instead of created, locked, read and written again.
+    """
+    ids = sorted(set(keys))
+    if initial:
+        fresh = [initial.get(key) or TrendState(key) for key in ids]
+        rows = await connection.execute(_INSERT_STATES, _columns(fresh))
+    else:
+        rows = await connection.execute(_INSERT_MISSING, {"ids": ids})
+    states = {key: initial.get(key) or TrendState(key) for key in rows.scalars()}
+    ids = [key for key in ids if key not in states]
+    while ids:
+        rows = await connection.execute(_LOCK, {"ids": ids})
+        states |= {row.movie_id: _state(row) for row in rows}
+        # A key may have been joined to its film while its row was waited for.
+        ids = sorted({state.film for state in states.values() if state.film} - states.keys())
+    return states
+
+
+async def read_trends(connection: AsyncConnection, keys: Sequence[str]) -> dict[str, TrendState]:
+    """The states of those keys that anything is known of, each as it is stored."""
+    rows = await connection.execute(_READ, {"ids": list(keys)})
     return {row.movie_id: _state(row) for row in rows}
 
 
-async def read_trends(
-    connection: AsyncConnection, movie_ids: Sequence[str]
-) -> dict[str, TrendState]:
-    """The states of those films that anything is known of."""
-    rows = await connection.execute(_READ, {"ids": list(movie_ids)})
-    return {row.movie_id: _state(row) for row in rows}
+async def films_of(connection: AsyncConnection, keys: Sequence[str]) -> dict[str, str]:
+    """The own key of the film that each key names, itself where it is no other name of one."""
+    rows = await connection.execute(_FILMS_OF, {"ids": list(keys)})
+    return {key: key for key in keys} | {row.movie_id: row.film for row in rows}
 
 
 async def save_locked(connection: AsyncConnection, states: Sequence[TrendState]) -> None:
     """Write states whose locks are held; those with a score will be announced."""
-    await connection.execute(
-        _SAVE,
-        {
-            "movie_id": [state.movie_id for state in states],
-            "views": [state.views for state in states],
-            "ratings_count": [state.ratings.count for state in states],
-            "ratings_sum": [state.ratings.total for state in states],
-            "ratings_revision": [state.ratings_revision for state in states],
-            "log_quality": [state.log_quality for state in states],
-            "log_activity_day": [state.day.log_activity for state in states],
-            "log_prior_day": [state.day.log_prior for state in states],
-            "rank_key_day": [state.day.rank_key for state in states],
-            "log_activity_week": [state.week.log_activity for state in states],
-            "log_prior_week": [state.week.log_prior for state in states],
-            "rank_key_week": [state.week.rank_key for state in states],
-        },
-    )
+    if states:
+        await connection.execute(_SAVE, _columns(states))
 
 
 async def write_newer_movies(
-    connection: AsyncConnection,
-    versions: Mapping[str, tuple[int, Movie | Removal]],
-    *,
-    latest: datetime,
-) -> list[str]:
-    """Store each version whose revision is above the stored one. Answers the keys that changed.
+    connection: AsyncConnection, versions: Sequence[Version]
+) -> tuple[set[str], list[Version]]:
+    """Store each version whose revision is above the stored one.
 
     Args:
-        versions: by key, a revision and the film or its removal. Their trends must be locked.
-        latest: times of fetching after this one are stored as this one.
+        versions: one for each film. Their trends must be locked.
+
+    Returns:
+        The keys of the films that changed, and those versions whose claims are the newest.
     """
-    rows = [
-        _movie_row(content, revision, latest) for _, (revision, content) in sorted(versions.items())
+    rows = [_movie_row(version) for version in versions]
+    written = await connection.execute(_UPSERT_MOVIES, {"rows": json.dumps(rows)})
+    claims_of = {row.movie_id: row.aliases_revision for row in written}
+    changed = set(claims_of)
+    late = [version for version in versions if version.movie_id not in changed]
+    if late := [version for version in late if version.aliases_revision]:
+        written = await connection.execute(
+            _CLAIM_FOR_REMOVED,
+            {
+                "ids": [version.movie_id for version in late],
+                "revisions": [version.aliases_revision for version in late],
+            },
+        )
+        claims_of |= {row.movie_id: row.aliases_revision for row in written}
+    newest = [
+        version
+        for version in versions
+        if version.aliases_revision and claims_of.get(version.movie_id) == version.aliases_revision
     ]
-    changed = await connection.execute(_UPSERT_MOVIES, {"rows": json.dumps(rows)})
-    return list(changed.scalars())
+    return changed, newest
+
+
+async def connected_claims(connection: AsyncConnection, keys: Collection[str]) -> set[Claim]:
+    """All claims that lead to or from these keys, directly or by other keys."""
+    rows = await connection.execute(_CONNECTED_CLAIMS, {"ids": list(keys)})
+    return {Claim(*row) for row in rows}
+
+
+async def all_claims(connection: AsyncConnection) -> set[Claim]:
+    """Every claim of every film."""
+    return {Claim(*row) for row in await connection.execute(_ALL_CLAIMS)}
+
+
+async def change_claims(
+    connection: AsyncConnection, *, before: Collection[Claim], after: Collection[Claim]
+) -> None:
+    """Of the claims `before` only those `after` are left, and new ones added.
+
+    The trends of all their keys must be locked.
+    """
+    for statement, claims in (
+        (_DROP_CLAIMS, set(before).difference(after)),
+        (_ADD_CLAIMS, set(after).difference(before)),
+    ):
+        if claims:
+            parameters = {
+                "aliases": [claim.alias for claim in claims],
+                "films": [claim.movie_id for claim in claims],
+            }
+            await connection.execute(statement, parameters)
 
 
 async def films_in_catalogue(
-    connection: AsyncConnection, movie_ids: Sequence[str]
+    connection: AsyncConnection, movie_ids: Collection[str]
 ) -> dict[str, Film]:
     """What the score needs of those films that are in the catalogue."""
     rows = await connection.execute(_FILMS, {"ids": list(movie_ids)})
@@ -338,10 +476,14 @@ async def read_chart(
     window: Window,
     wanted: ChartFilter,
     *,
+    ascending: bool = False,
     limit: int,
     offset: int,
 ) -> tuple[list[ChartEntry], int]:
-    """A page of the chart, best first, ties by key; and how many films the whole chart has."""
+    """A page of the chart, best first, ties by key; and how many films the whole chart has.
+
+    `ascending` turns the whole order round, ties included, so that the index serves both.
+    """
     rank_key = trends.c.rank_key_day if window is Window.DAY else trends.c.rank_key_week
     ranked = rank_key.is_not(None)
     conditions = _conditions(wanted)
@@ -359,13 +501,19 @@ async def read_chart(
             movies.c.vote_count,
             movies.c.popularity,
             movies.c.poster_path,
-            trends.c.views,
-            trends.c.ratings_count,
+            trends.c.views + trends.c.alias_views,
+            trends.c.ratings_count + trends.c.alias_ratings_count,
             rank_key,
         )
         .join_from(trends, movies, trends.c.movie_id == movies.c.movie_id)
         .where(ranked, *conditions)
-        .order_by(rank_key.desc(), trends.c.movie_id)
+        .order_by(
+            *(
+                (rank_key.asc(), trends.c.movie_id.desc())
+                if ascending
+                else (rank_key.desc(), trends.c.movie_id.asc())
+            )
+        )
         .limit(limit)
         .offset(offset)
     )
@@ -384,6 +532,8 @@ def _conditions(wanted: ChartFilter) -> list[ColumnElement[bool]]:
         conditions.append(movies.c.release_year == wanted.year)
     if wanted.language is not None:
         conditions.append(func.lower(movies.c.original_language) == wanted.language.lower())
+    if wanted.min_votes:
+        conditions.append(movies.c.vote_count >= wanted.min_votes)
     return conditions
 
 
@@ -392,32 +542,55 @@ def genre_key(genre: str) -> str:
     return genre.strip().casefold()
 
 
-def _movie_row(content: Movie | Removal, revision: int, latest: datetime) -> dict[str, Any]:
-    if isinstance(content, Removal):
-        return {
-            "movie_id": content.movie_id,
-            "revision": revision,
-            "removed": True,
-            "genres": [],
-            "genre_keys": [],
-        }
+def _columns(states: Sequence[TrendState]) -> dict[str, list[Any]]:
     return {
-        "movie_id": content.movie_id,
-        "revision": revision,
-        "removed": False,
-        "tmdb_id": content.tmdb_id,
-        "imdb_id": content.imdb_id,
-        "title": content.title,
-        "original_title": content.original_title,
-        "original_language": content.original_language,
-        "release_date": content.release_date.isoformat() if content.release_date else None,
-        "genres": list(content.genres),
-        "genre_keys": [genre_key(genre) for genre in content.genres],
-        "vote_average": content.vote_average,
-        "vote_count": content.vote_count,
-        "popularity": content.popularity,
-        "poster_path": content.poster_path,
-        "fetched_at": min(content.fetched_at, latest).isoformat(),
+        "movie_id": [state.movie_id for state in states],
+        "views": [state.views for state in states],
+        "ratings_count": [state.ratings.count for state in states],
+        "ratings_sum": [state.ratings.total for state in states],
+        "ratings_revision": [state.ratings_revision for state in states],
+        "log_quality": [state.log_quality for state in states],
+        "log_activity_day": [state.day.log_activity for state in states],
+        "log_prior_day": [state.day.log_prior for state in states],
+        "rank_key_day": [state.day.rank_key for state in states],
+        "log_activity_week": [state.week.log_activity for state in states],
+        "log_prior_week": [state.week.log_prior for state in states],
+        "rank_key_week": [state.week.rank_key for state in states],
+        "film": [state.film for state in states],
+        "alias_views": [state.alias_views for state in states],
+        "alias_ratings_count": [state.alias_ratings.count for state in states],
+        "alias_ratings_sum": [state.alias_ratings.total for state in states],
+        "alias_log_activity_day": [state.day.alias_log_activity for state in states],
+        "alias_log_activity_week": [state.week.alias_log_activity for state in states],
+    }
+
+
+def _movie_row(version: Version) -> dict[str, Any]:
+    movie, film = version.movie, version.film
+    row: dict[str, Any] = {
+        "movie_id": version.movie_id,
+        "revision": version.revision,
+        "removed": movie is None,
+        "aliases_revision": version.aliases_revision,
+        "genres": [],
+        "genre_keys": [],
+    }
+    if movie is None or film is None:
+        return row
+    return row | {
+        "tmdb_id": movie.tmdb_id,
+        "imdb_id": movie.imdb_id,
+        "title": movie.title,
+        "original_title": movie.original_title,
+        "original_language": movie.original_language,
+        "release_date": movie.release_date.isoformat() if movie.release_date else None,
+        "genres": list(movie.genres),
+        "genre_keys": [genre_key(genre) for genre in movie.genres],
+        "poster_path": movie.poster_path,
+        "vote_average": film.vote_average,
+        "vote_count": film.vote_count,
+        "popularity": film.popularity,
+        "fetched_at": film.fetched_at.isoformat(),
     }
 
 
@@ -428,6 +601,16 @@ def _state(row: Row[Any]) -> TrendState:
         ratings=Ratings(count=row.ratings_count, total=row.ratings_sum),
         ratings_revision=row.ratings_revision,
         log_quality=row.log_quality,
-        day=WindowState(row.log_activity_day, row.log_prior_day, row.rank_key_day),
-        week=WindowState(row.log_activity_week, row.log_prior_week, row.rank_key_week),
+        day=WindowState(
+            row.log_activity_day, row.log_prior_day, row.rank_key_day, row.alias_log_activity_day
+        ),
+        week=WindowState(
+            row.log_activity_week,
+            row.log_prior_week,
+            row.rank_key_week,
+            row.alias_log_activity_week,
+        ),
+        film=row.film,
+        alias_views=row.alias_views,
+        alias_ratings=Ratings(count=row.alias_ratings_count, total=row.alias_ratings_sum),
     )

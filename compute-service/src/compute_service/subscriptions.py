@@ -30,7 +30,7 @@ def subscriptions(handlers: TrendHandlers) -> tuple[Subscription[Any], ...]:
             queue="compute-service.catalogue",
             accepts=(MovieUpserted, MovieRemoved),
             handle=handlers.follow_catalogue,
-            batch_size=200,
+            batch_size=500,
         ),
         Subscription(
             queue="compute-service.ratings",

@@ -123,6 +123,12 @@ class Ratings:
     count: int = 0
     total: float = 0.0
 
+    def __add__(self, other: "Ratings") -> "Ratings":
+        return Ratings(count=self.count + other.count, total=self.total + other.total)
+
+    def __sub__(self, other: "Ratings") -> "Ratings":
+        return Ratings(count=self.count - other.count, total=self.total - other.total)
+
 
 @dataclass(frozen=True, slots=True)
 class ActivityComponent:

@@ -66,11 +66,40 @@ async def test_trending(client: httpx.AsyncClient) -> None:
     assert (none["total"], none["items"]) == (0, [])
 
 
+async def test_trending_the_other_way_round_and_by_votes(
+    client: httpx.AsyncClient, deliver_all: Deliver, make: Any
+) -> None:
+    await deliver_all(
+        [make.upserted(f"tmdb-{n}", vote_count=n, popularity=9.0) for n in range(7)[1:]]
+        + [make.upserted("tmdb-7", vote_count=0, popularity=4.0), make.viewed("tmdb-8")]
+    )
+    best_first = (await client.get("/trending")).json()["items"]
+    assert best_first[-1]["movie_id"] == "tmdb-7"
+    pages = [
+        (
+            await client.get("/trending", params={"order": "asc", "limit": 4, "offset": offset})
+        ).json()
+        for offset in (0, 4)
+    ]
+    worst_first = [film for page in pages for film in page["items"]]
+    assert [(film["rank"], film["movie_id"]) for film in worst_first] == [
+        (film["rank"], film["movie_id"]) for film in best_first[::-1]
+    ]
+    assert [page["total"] for page in pages] == [7, 7]
+    voted = (await client.get("/trending", params={"min_votes": 5})).json()
+    assert (voted["total"], {film["movie_id"] for film in voted["items"]}) == (
+        2,
+        {"tmdb-5", "tmdb-6"},
+    )
+    assert (await client.get("/trending", params={"min_votes": 0})).json()["total"] == 7
+
+
 @pytest.mark.usefixtures("_five_films")
 async def test_trends_of_several_films(client: httpx.AsyncClient) -> None:
     answer = await client.get("/trends", params={"ids": "tmdb-77,tmdb-9,5,tmdb-5"})
     unregistered, film = answer.json()["items"]
     assert unregistered == {
+        "asked": "tmdb-77",
         "movie_id": "tmdb-77",
         "views": 1,
         "ratings": 0,
@@ -102,6 +131,35 @@ async def test_the_explanation_adds_up(client: httpx.AsyncClient) -> None:
     assert unregistered["views"] == 1
 
 
+async def test_a_film_answers_to_its_other_keys(
+    client: httpx.AsyncClient, deliver_all: Deliver, make: Any
+) -> None:
+    await deliver_all([make.viewed("imdb-tt0000001"), make.viewed("tmdb-1"), make.viewed("tmdb-2")])
+    await deliver_all([make.aggregated("imdb-tt0000001", [9.0, 9.5], 1)])
+    await deliver_all([make.upserted("tmdb-1", aliases=("imdb-tt0000001", "movielens-7"))])
+    asked = "movielens-7,tmdb-2,tmdb-1,imdb-tt0000001,imdb-tt0000009"
+    items = (await client.get("/trends", params={"ids": asked})).json()["items"]
+    assert [(item["asked"], item["movie_id"], item["views"]) for item in items] == [
+        ("movielens-7", "tmdb-1", 2),
+        ("tmdb-2", "tmdb-2", 1),
+        ("tmdb-1", "tmdb-1", 2),
+        ("imdb-tt0000001", "tmdb-1", 2),
+    ]
+    own, other = [
+        (await client.get(f"/trends/{key}")).json() for key in ("tmdb-1", "imdb-tt0000001")
+    ]
+    assert own.pop("as_of") <= other.pop("as_of")
+    assert (other["movie_id"], other["views"], other["ratings"]) == ("tmdb-1", 2, 2)
+    assert other["in_catalogue"]
+    activity, quality = other["components"]["activity"], other["components"]["quality"]
+    assert activity["from_events"] == pytest.approx(2, rel=1e-3)
+    assert quality["value"] == pytest.approx(428.5 / 62)
+    assert own["components"]["quality"] == quality
+    [film] = (await client.get("/trending")).json()["items"]
+    assert (film["movie_id"], film["views"], film["ratings"]) == ("tmdb-1", 2, 2)
+    assert film["final_trend_score"] == pytest.approx(other["final_trend_score"], rel=1e-4)
+
+
 async def test_what_nothing_is_known_of_is_not_found(
     client: httpx.AsyncClient, deliver_all: Deliver, make: Any
 ) -> None:
@@ -119,6 +177,9 @@ async def test_what_nothing_is_known_of_is_not_found(
     [
         ("/trending?limit=0", "limit"),
         ("/trending?limit=101", "limit"),
+        ("/trending?order=up", "order"),
+        ("/trending?min_votes=-1", "min_votes"),
+        ("/trending?min_votes=9007199254740992", "min_votes"),
         ("/trending?offset=-1", "offset"),
         ("/trending?offset=100001", "offset"),
         ("/trending?window=month", "window"),

@@ -40,6 +40,14 @@ async def test_models_and_migrations_agree(database: Database) -> None:
         "INSERT INTO movies (movie_id, revision, removed, title) VALUES ('tmdb-1', 1, true, 'T')",
         "INSERT INTO activity (movie_id, kind, occurred_at) VALUES ('tmdb-1', 'like', now())",
         "INSERT INTO activity (movie_id, kind, occurred_at) VALUES ('tmdb-1', 'view', '-infinity')",
+        "INSERT INTO trends (movie_id, film) VALUES ('tmdb-1', 'tmdb-1')",
+        "INSERT INTO trends (movie_id, film, alias_views) VALUES ('tmdb-1', 'tmdb-2', 1)",
+        "INSERT INTO trends (movie_id, film, log_quality) VALUES ('tmdb-1', 'tmdb-2', 1)",
+        "INSERT INTO trends (movie_id, alias_ratings_count) VALUES ('tmdb-1', 1)",
+        "INSERT INTO trends (movie_id, alias_log_activity_day) VALUES ('tmdb-1', 'Infinity')",
+        "INSERT INTO aliases (alias, movie_id) VALUES ('tmdb-1', 'tmdb-1')",
+        "INSERT INTO movies (movie_id, revision, removed, aliases_revision) "
+        "VALUES ('tmdb-1', 1, true, 2)",
         "INSERT INTO applied_formula (one_row, fingerprint) VALUES (false, 'x')",
     ],
 )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
-from compute_service.projection import TrendState
+from compute_service.projection import TrendState, settle
 from compute_service.trend import Film, Kind, Ratings, TrendFormula, Window, forward_seconds
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -48,6 +48,30 @@ def test_an_older_aggregate_changes_nothing() -> None:
     state.aggregate(FORMULA, Ratings(count=1, total=1), 6, FILM)
     assert (state.ratings, state.ratings_revision) == (Ratings(count=2, total=18), 7)
     assert state.log_quality == pytest.approx(math.log2(478 / 62))
+
+
+def test_keys_that_are_joined_count_for_the_film_until_they_are_parted() -> None:
+    film, alias = TrendState("tmdb-1"), TrendState("imdb-tt0000001")
+    states = {state.movie_id: state for state in (film, alias)}
+    film.add(FORMULA, Kind.VIEW, [SECONDS])
+    film.aggregate(FORMULA, Ratings(count=1, total=9), 1, FILM)
+    alias.add(FORMULA, Kind.VIEW, [SECONDS] * 2)
+    alone = film.copy()
+    joined = {"tmdb-1": "tmdb-1", "imdb-tt0000001": "tmdb-1"}
+    settle(FORMULA, states, joined, {"tmdb-1": FILM, "imdb-tt0000001": FILM})
+    assert (film.film, alias.film, film.all_views, alias.views) == (None, "tmdb-1", 3, 2)
+    assert (alias.in_catalogue, alias.day.rank_key) == (False, None)
+
+    # what comes then is added up like what came before
+    film.add(FORMULA, Kind.VIEW, [SECONDS] * 3, under_alias=True)
+    film.aggregate_alias(FORMULA, Ratings(), Ratings(count=2, total=11), FILM)
+    assert (film.all_views, film.all_ratings) == (6, Ratings(count=3, total=20))
+    assert film.log_quality == pytest.approx(math.log2((60 + 400 + 20) / 63))
+    assert FORMULA.activity(Window.WEEK, film.week.log_events, NOW) == pytest.approx(6)
+
+    settle(FORMULA, states, {key: key for key in states}, {"tmdb-1": FILM, "imdb-tt0000001": FILM})
+    assert film == alone
+    assert (alias.film, alias.in_catalogue, alias.all_views) == (None, True, 2)
 
 
 def test_every_order_gives_the_same_state() -> None:

@@ -7,6 +7,7 @@ no operator, quote or wildcard survives it.
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from typing import Final
 
 MAX_WORD: Final = 64
@@ -31,6 +32,13 @@ _APOSTROPHES: Final = re.compile(r"['\u2019\u02bc`\u00b4]")
 _IDEOGRAPH: Final = re.compile(r"[\u3041-\u3096\u30a1-\u30fa\u30fc\u3400-\u4dbf\u4e00-\u9fff]")
 
 
+# The same for text of nothing but ASCII, which most words are, without looking at every letter.
+_ASCII: Final = str.maketrans(
+    {chr(code): chr(code) if chr(code).isalnum() else " " for code in range(128)}
+    | {"'": None, "`": None}
+)
+
+
 def _is_word_character(character: str) -> bool:
     # Vowel signs of the Indic scripts are marks (M), and part of the word.
     return character.isalnum() or unicodedata.category(character)[0] == "M"
@@ -42,12 +50,23 @@ def fold(text: str) -> str:
     `Amélie!` → `amelie`, `Fast & Furious` → `fast and furious`, `Ocean's Eleven` → `oceans eleven`,
     `千と` → `千 と`. Text without any letter or digit gives an empty string.
     """
-    text = _APOSTROPHES.sub("", text.replace("&", " and ")).casefold()
+    text = text.replace("&", " and ")
+    if text.isascii():
+        return " ".join(text.lower().translate(_ASCII).split())
+    folded = (
+        word.lower().translate(_ASCII) if word.isascii() else _fold_any(word)
+        for word in text.split()
+    )
+    return " ".join(" ".join(folded).split())
+
+
+def _fold_any(text: str) -> str:
+    text = _APOSTROPHES.sub("", text).casefold()
     decomposed = unicodedata.normalize("NFKD", text)
     bare = "".join(character for character in decomposed if not unicodedata.combining(character))
     bare = unicodedata.normalize("NFC", bare).casefold().translate(_PLAIN_LETTERS)
     spaced = "".join(character if _is_word_character(character) else " " for character in bare)
-    return " ".join(_IDEOGRAPH.sub(r" \g<0> ", spaced).split())
+    return _IDEOGRAPH.sub(r" \g<0> ", spaced)
 
 
 def words(text: str) -> list[str]:
@@ -63,7 +82,11 @@ def query_words(text: str, *, limit: int = 10) -> list[str]:
 
 def title_key(title: str) -> str:
     """What two ways of writing one title share: `The Spider-Man` and `spiderman` → `spiderman`."""
-    parts = words(title)
+    return key_of_words(words(title))
+
+
+def key_of_words(parts: Sequence[str]) -> str:
+    """`title_key` of a title whose words are known."""
     if len(parts) > 1 and parts[0] in ARTICLES:
         parts = parts[1:]
     return "".join(parts)[:200]

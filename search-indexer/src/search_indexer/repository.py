@@ -16,7 +16,7 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from search_indexer.documents import CatalogueChange, Document, Removal, Trend
-from search_indexer.folding import fold, title_key, words
+from search_indexer.folding import fold, key_of_words, words
 
 # The longest text whose words are searched; tsvector has an upper bound of 1 MiB.
 _MAX_INDEXED: Final = 20_000
@@ -204,11 +204,10 @@ async def store_catalogue_changes(
     """Writes documents and tombstones that are newer than what is stored; one entry a film."""
     if not changes:
         return
-    rows = json.dumps([_row_of(change) for change in changes])
+    vocabulary: set[str] = set()
+    rows = json.dumps([_row_of(change, vocabulary) for change in changes])
     await connection.execute(_STORE_FACET_GROUPS, {"rows": rows})
     await connection.execute(_STORE_DOCUMENTS, {"rows": rows})
-    documents = [change for change in changes if isinstance(change, Document)]
-    vocabulary = {word for document in documents for word in _name_words(document)}
     await connection.execute(_STORE_WORDS, {"words": [w for w in vocabulary if len(w) > 2]})
 
 
@@ -299,10 +298,15 @@ async def give_lease_back(connection: AsyncConnection, *, engine: str, holder: s
     await connection.execute(_GIVE_LEASE_BACK, {"engine": engine, "holder": holder})
 
 
-def _row_of(change: CatalogueChange) -> dict[str, Any]:
+def _row_of(change: CatalogueChange, vocabulary: set[str]) -> dict[str, Any]:
+    """A row for `_STORE_DOCUMENTS`; adds the words of its names to `vocabulary`."""
     if isinstance(change, Removal):
         return {"movie_id": change.movie_id, "revision": change.revision}
     original = change.original_title or ""
+    title_words = words(change.title)
+    original_words = title_words if original == change.title else words(original)
+    name_words = _name_words(change)
+    vocabulary.update(name_words)
     return {
         "movie_id": change.movie_id,
         "revision": change.revision,
@@ -323,21 +327,19 @@ def _row_of(change: CatalogueChange) -> dict[str, Any]:
         "year": change.year,
         "decade": change.decade,
         "genre_keys": [fold(genre) for genre in change.genres],
-        "title_key": title_key(change.title),
-        "original_title_key": title_key(original),
-        "title_words": _tsvector([*words(change.title), *words(original)]),
-        "name_words": _tsvector(_name_words(change)),
-        "prose": " ".join(
-            fold(part[:_MAX_INDEXED])
-            for part in (change.title, *change.keywords, change.overview or "")
-        ),
+        "title_key": key_of_words(title_words),
+        "original_title_key": key_of_words(original_words),
+        "title_words": _tsvector([*title_words, *original_words]),
+        "name_words": _tsvector(name_words),
+        "prose": fold(" ".join((change.title, *change.keywords, change.overview or ""))),
     }
 
 
 def _name_words(document: Document) -> list[str]:
+    original = document.original_title or ""
     parts = (
         document.title,
-        document.original_title or "",
+        "" if original == document.title else original,
         *document.people,
         *document.keywords,
     )

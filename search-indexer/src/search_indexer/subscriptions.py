@@ -12,7 +12,7 @@ SUBSCRIPTIONS: tuple[Subscription[Any], ...] = (
         queue="search-indexer.catalogue",
         accepts=(MovieUpserted, MovieRemoved),
         handle=follow_catalogue,
-        batch_size=200,
+        batch_size=500,
     ),
     # One event carries up to 5,000 films.
     Subscription(

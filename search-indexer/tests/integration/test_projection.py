@@ -133,6 +133,40 @@ async def test_a_film_can_be_found_while_it_is_there(world: Any, make: Any) -> N
     assert (await search(SearchRequest(q="back"))).total == 1
 
 
+async def test_of_a_film_with_several_keys_one_document_is_left(
+    world: Any, database: Database, make: Any
+) -> None:
+    """Whatever comes first of the film, the removal of its old key, and trends of both."""
+    old = make.movie(9, "Toy Story", genres=["Comedy"])
+    new = make.movie(1, "Toy Story", genres=["Comedy"], aliases=["tmdb-9", "imdb-tt0114709"])
+    events = [
+        make.upserted(old, 1),
+        make.upserted(new, 1),
+        make.removed("tmdb-9", 2),
+        make.trend(1, tmdb_9=(10.0, 1.0, 4)),
+        make.trend(2, tmdb_9=(20.0, 2.0, 5), tmdb_1=(30.0, 3.0, 6)),
+    ]
+    rng = random.Random(2)
+    tables: list[Any] = []
+    for _ in range(8):
+        rng.shuffle(events)
+        for event in events:
+            await world.deliver(event)
+        result = await world.engine.search(SearchRequest(q="toy story"))
+        assert [(hit.movie_id, hit.views) for hit in result.hits] == [("tmdb-1", 6)]
+        assert result.facets.genre == {"Comedy": 1}
+        content = await _content(database)
+        rows = [row[:2] for row in content["listing"]]
+        assert rows == [("tmdb-1", True), ("tmdb-9", False)]
+        # of the old key nothing grows: the row that keeps older versions out, and its last trend
+        assert [row[0] for row in content["documents"]] == ["tmdb-1", "tmdb-9"]
+        assert len(content["index_changes"]) <= 2
+        tables.append({name: content[name] for name in ("documents", "listing")})
+        async with database.transaction() as connection:
+            await connection.execute(text("TRUNCATE documents, listing, index_changes, inbox"))
+    assert all(content == tables[0] for content in tables)
+
+
 async def test_the_order_follows_the_trend(world: Any, make: Any) -> None:
     """Also a trend that came before the film; with both engines."""
     await world.deliver(make.trend(1, tmdb_2=(20.0, -1.0, 3)))

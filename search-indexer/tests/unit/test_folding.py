@@ -38,6 +38,23 @@ def test_folding(text: str, folded: str) -> None:
     assert fold(folded) == folded
 
 
+@pytest.mark.parametrize("code", range(128))
+def test_every_ascii_character_in_a_word(code: int) -> None:
+    """Alone and beside letters of other alphabets, which are folded in another way."""
+    character = chr(code)
+    if character in "'`":
+        expected = "xy"
+    elif character == "&":
+        expected = "x and y"
+    elif character.isalnum():
+        expected = f"x{character}y".lower()
+    else:
+        expected = "x y"
+    assert fold(f"X{character}Y") == expected
+    assert fold(f"É{character}Y") == expected.replace("x", "e", 1)
+    assert fold(f"X{character}Y Ø") == f"{expected} o"
+
+
 def test_folded_words_have_no_character_with_a_meaning_in_a_query_language() -> None:
     """Over all of the first plane: nothing but letters, digits and marks survives."""
     everything = "".join(chr(code) for code in range(0x10000) if not 0xD800 <= code <= 0xDFFF)
