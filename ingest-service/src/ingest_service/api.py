@@ -4,13 +4,13 @@ from datetime import UTC, date, datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query
-from moviemetric_contracts import Movie, parse_movie_id
+from moviemetric_contracts import Movie, parse_movie_id, tmdb_id_of
 from pydantic import BaseModel, StringConstraints
 from service_kit import Database
 from service_kit.http import ProblemError
 
-from ingest_service import repository
-from ingest_service.repository import Filters, Sort
+from ingest_service import listing
+from ingest_service.listing import Filters, Sort
 
 _MAX_PAGE = 100
 
@@ -79,7 +79,7 @@ def router(database: Database) -> APIRouter:
             movie_ids=movie_ids,
         )
         async with database.reading() as connection:
-            page = await repository.list_page(
+            page = await listing.list_page(
                 connection,
                 filters,
                 sort=sort,
@@ -88,7 +88,10 @@ def router(database: Database) -> APIRouter:
                 offset=offset,
             )
         return FilmList(
-            items=[Film.model_validate(item) for item in page.items],
+            items=[
+                Film.model_validate({**item, "tmdb_id": tmdb_id_of(item["movie_id"])})
+                for item in page.items
+            ],
             total=page.total,
             limit=page_size,
             offset=offset,
@@ -99,17 +102,22 @@ def router(database: Database) -> APIRouter:
     async def get_movie(movie_id: Annotated[str, Path(max_length=200)]) -> MovieDetail:
         key = _key("movie_id", movie_id)
         async with database.reading() as connection:
-            known = await repository.find(connection, key)
-        if known is None:
+            known = await listing.find(connection, key)
+        if known is None or (known.removed_reason is None and known.content is None):
             raise ProblemError(404, "Unknown film", f"{key} is not in the catalogue")
-        if known.removed_reason is not None or known.movie is None:
+        if known.removed_reason is not None:
             raise ProblemError(
                 404,
                 "Removed film",
                 f"{key} was removed from the catalogue: {known.removed_reason}",
             )
-        return MovieDetail(
-            **known.movie.model_dump(), revision=known.revision, updated_at=known.updated_at
+        return MovieDetail.model_validate(
+            {
+                **(known.content or {}),
+                "fetched_at": known.known_since,
+                "revision": known.revision,
+                "updated_at": known.updated_at,
+            }
         )
 
     # FastAPI refers to them; nothing else does.

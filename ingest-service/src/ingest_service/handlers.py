@@ -4,39 +4,36 @@
 fetches of a film may be stored in any order, by any replica: the later fetch wins.
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from moviemetric_contracts import (
+    CancelJob,
     Event,
-    MovieRemoved,
-    MovieUpserted,
+    ImportCatalog,
+    IngestCatalog,
     RefreshMovie,
     RegisterMovie,
+    RetryJob,
     movie_id_from_tmdb,
 )
 from service_kit import Database, Outage, Park, RetryLater, UnitOfWork
+from service_kit.jobs import enqueue, request_cancel
 
-from ingest_service import repository
-from ingest_service.catalogue import Finding, RawDocument, newest_of_each
+from ingest_service import listing
+from ingest_service.catalogue import Finding
+from ingest_service.storing import finding_of, store_findings
 from ingest_service.tmdb_client import (
     ApiKeyError,
     TmdbAnswerError,
     TmdbClient,
     TmdbCoolDownError,
-    TmdbDocument,
-    TmdbNotFound,
     TmdbUnavailableError,
     TmdbUnreachableError,
 )
-from ingest_service.tmdb_movie import MovieDocumentError, movie_from_tmdb
-
-_log = logging.getLogger(__name__)
-
-_UNKNOWN_TO_TMDB: Final = "TMDB does not know it"
+from ingest_service.tmdb_movie import MovieDocumentError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +74,7 @@ class Intake:
                 raise Park(msg)
         try:
             answer = await self._client.fetch_movie(tmdb_id)
-            return Fetched(event=event, finding=_finding(answer))
+            return Fetched(event=event, finding=finding_of(answer))
         except (ApiKeyError, TmdbCoolDownError, TmdbUnreachableError) as error:
             raise Outage("TMDB", str(error), retry_after=error.retry_after) from None
         except (TmdbUnavailableError, TmdbAnswerError, MovieDocumentError) as error:
@@ -86,45 +83,36 @@ class Intake:
     async def _is_fresh(self, movie_id: str) -> bool:
         async with self._database.reading() as connection:
             since = datetime.now(UTC) - self._fresh_for
-            return await repository.fetched_since(connection, movie_id, since)
-
-
-def _finding(answer: TmdbDocument | TmdbNotFound) -> Finding:
-    movie_id = movie_id_from_tmdb(answer.tmdb_id)
-    if isinstance(answer, TmdbNotFound):
-        return Finding(
-            movie_id=movie_id, fetched_at=answer.fetched_at, removed_reason=_UNKNOWN_TO_TMDB
-        )
-    return Finding(
-        movie_id=movie_id,
-        fetched_at=answer.fetched_at,
-        movie=movie_from_tmdb(answer.body, tmdb_id=answer.tmdb_id, fetched_at=answer.fetched_at),
-        raw=RawDocument.from_tmdb(answer),
-    )
+            return bool(await listing.fetched_since(connection, [movie_id], since))
 
 
 async def store(batch: Sequence[Fetched], work: UnitOfWork) -> None:
     """Keep what was fetched; whatever changed by it is told to everybody."""
-    cause = {id(item.finding): item.event for item in batch}
-    findings = newest_of_each([item.finding for item in batch if item.finding is not None])
-    if not findings:
-        return
-    for change in await repository.keep_newer(work.connection, findings):
-        finding = change.finding
-        if finding.movie is not None:
-            fact = MovieUpserted(movie=finding.movie, revision=change.revision)
-        else:
-            fact = MovieRemoved(
-                movie_id=finding.movie_id,
-                reason=finding.removed_reason or _UNKNOWN_TO_TMDB,
-                revision=change.revision,
-            )
-        work.emit(fact, cause=cause[id(finding)])
-        _log.info(
-            "film changed",
-            extra={
-                "movie_id": finding.movie_id,
-                "revision": change.revision,
-                "removed": finding.movie is None,
-            },
-        )
+    cause = {item.finding.movie_id: item.event for item in batch if item.finding is not None}
+    findings = [item.finding for item in batch if item.finding is not None]
+    if findings:
+        await store_findings(work, findings, cause_of=cause.get)
+
+
+KINDS: Final = ("import", "ingest")
+
+
+async def take_job_commands(events: Sequence[Event[Any]], work: UnitOfWork) -> None:
+    """Jobs are written down for the runner, or asked to stop."""
+    for event in events:
+        match event.data:
+            case IngestCatalog() | ImportCatalog() as command:
+                kind = "ingest" if isinstance(command, IngestCatalog) else "import"
+                request = command.model_dump(mode="json", exclude={"job_id"}, exclude_none=True)
+                await enqueue(work, job_id=command.job_id, kind=kind, request=request, cause=event)
+            case RetryJob(job_id=job_id, retry_of=retry_of):
+                await enqueue(
+                    work, job_id=job_id, kind="import", request={"retry_of": retry_of}, cause=event
+                )
+            case CancelJob(job_id=job_id):
+                # Other services have jobs too, and get the command as well.
+                if job_id.partition("-")[0] in KINDS:
+                    await request_cancel(work, job_id, cause=event)
+            case _:
+                msg = f"{event.type} is no command about a job"
+                raise Park(msg)

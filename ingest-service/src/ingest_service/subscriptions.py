@@ -2,10 +2,17 @@
 
 from typing import Any
 
-from moviemetric_contracts import RefreshMovie, RegisterMovie
+from moviemetric_contracts import (
+    CancelJob,
+    ImportCatalog,
+    IngestCatalog,
+    RefreshMovie,
+    RegisterMovie,
+    RetryJob,
+)
 from service_kit import Subscription
 
-from ingest_service.handlers import Intake, store
+from ingest_service.handlers import Intake, store, take_job_commands
 
 
 def subscriptions(intake: Intake) -> list[Subscription[Any]]:
@@ -22,5 +29,12 @@ def subscriptions(intake: Intake) -> list[Subscription[Any]]:
             handle=store,
             batch_size=20,
             linger=0.005,
-        )
+        ),
+        Subscription(
+            queue="ingest-service.jobs",
+            accepts=(IngestCatalog, ImportCatalog, CancelJob, RetryJob),
+            handle=take_job_commands,
+            batch_size=20,
+            linger=0.005,
+        ),
     ]

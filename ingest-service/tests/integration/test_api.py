@@ -7,11 +7,14 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
-from ingest_service import repository
 from ingest_service.api import router
 from ingest_service.catalogue import Finding
+from ingest_service.ledger import keys_of
+from ingest_service.records import Source, SourceRecord
+from ingest_service.repository import open_ledger, save
+from ingest_service.storing import store_findings
 from moviemetric_contracts import CastMember, Movie
-from service_kit import Database, install_problem_handlers
+from service_kit import Database, install_problem_handlers, unit_of_work
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -57,14 +60,7 @@ FILMS = [
     film(1, "Zodiac", vote_average=3, vote_count=50, popularity=99, imdb_id="tt1375666"),
     film(3, "Removed", release_date=date(2010, 2, 2), popularity=1000, genres=("Drama",)),
 ]
-ALL = ["tmdb-1", "tmdb-27205", "tmdb-11", "tmdb-2"]  # by popularity, the tie by key
-
-
-def keep(*movies: Movie) -> list[Finding]:
-    return sorted(
-        (Finding(movie_id=m.movie_id, fetched_at=m.fetched_at, movie=m) for m in movies),
-        key=lambda finding: finding.movie_id,
-    )
+ALL = ["tmdb-1", "tmdb-27205", "tmdb-11", "tmdb-2"]  # by popularity, the tie as they came
 
 
 @pytest.fixture
@@ -74,9 +70,11 @@ async def api(database: Database) -> AsyncGenerator[httpx.AsyncClient]:
         Finding(movie_id="tmdb-3", fetched_at=later, removed_reason="TMDB does not know it"),
         Finding(movie_id="tmdb-4", fetched_at=later, removed_reason="TMDB does not know it"),
     ]
-    async with database.transaction() as connection:
-        await repository.keep_newer(connection, keep(*FILMS))
-        await repository.keep_newer(connection, gone)
+    # In their order: of films that claim one IMDb id, the first one gets it.
+    found = [[Finding(movie_id=m.movie_id, fetched_at=NOON, movie=m)] for m in FILMS]
+    for findings in [*found, gone]:
+        async with unit_of_work(database, source="test") as work:
+            await store_findings(work, findings)
     app = FastAPI()
     install_problem_handlers(app)
     app.include_router(router(database))
@@ -146,7 +144,8 @@ async def test_a_film_in_a_list(api: httpx.AsyncClient) -> None:
         ({"limit": 2, "offset": 1}, ALL[1:3]),
         ({"offset": 100_000}, []),
         ({"ids": "tmdb-2, 27205,tmdb-3,tmdb-99,title-no-such-1999"}, ["tmdb-27205", "tmdb-2"]),
-        ({"ids": "imdb-tt1375666"}, ["tmdb-1", "tmdb-27205"]),
+        ({"ids": "imdb-tt1375666"}, ["tmdb-27205"]),
+        ({"ids": "imdb-tt1375666,tmdb-27205,27205,tmdb-1"}, ["tmdb-1", "tmdb-27205"]),
         ({"ids": ""}, []),
         ({"ids": "tmdb-1,tmdb-2", "year": 1999}, ["tmdb-2"]),
     ],
@@ -190,14 +189,70 @@ async def test_bad_parameters_are_named(
 
 @pytest.mark.parametrize("key", ["tmdb-27205", "27205", "imdb-tt1375666"])
 async def test_one_film_by_any_of_its_keys(api: httpx.AsyncClient, key: str) -> None:
-    # tmdb-1 claims the same IMDb id; the film with more votes has it.
+    # tmdb-1 claims the same IMDb id; the film that was there first has it.
     answer = await api.get(f"/movies/{key}")
     assert answer.status_code == 200, answer.text
     body = answer.json()
-    assert datetime.fromisoformat(body.pop("updated_at")) == NOON
+    updated_at = datetime.fromisoformat(body.pop("updated_at"))
+    assert abs(datetime.now(UTC) - updated_at) < timedelta(minutes=1)
     assert body.pop("revision") == 1
-    assert Movie.model_validate_json(answer.content, extra="ignore") == FILMS[0]
-    assert body == FILMS[0].model_dump(mode="json")
+    expected = FILMS[0].model_copy(update={"aliases": ("imdb-tt1375666",)})
+    assert Movie.model_validate_json(answer.content, extra="ignore") == expected
+    assert body == expected.model_dump(mode="json")
+
+
+async def test_the_film_whose_imdb_id_is_anothers_key_still_shows_it(
+    api: httpx.AsyncClient,
+) -> None:
+    body = (await api.get("/movies/tmdb-1")).json()
+    assert (body["imdb_id"], body["aliases"]) == ("tt1375666", [])
+
+
+async def _take(database: Database, *records: SourceRecord) -> None:
+    async with database.transaction() as connection:
+        ledger = await open_ledger(connection, keys_of(records))
+        for record in records:
+            ledger.apply(record, NOON)
+        await save(connection, ledger, NOON)
+
+
+async def test_films_of_other_sources_and_old_ids(
+    api: httpx.AsyncClient, database: Database
+) -> None:
+    """A film that has no TMDB id, one without any id, one that nobody has named yet."""
+    by_title = "title-kagemusha-1980"
+    await _take(
+        database,
+        SourceRecord(Source.IMDB_BASICS, "imdb-tt0000005", ("movielens-5",), {"title": "Five"}),
+        SourceRecord(Source.TABLE, by_title, (), {"title": "Kagemusha", "popularity": 0.5}),
+        SourceRecord(
+            Source.IMDB_RATINGS, "imdb-tt0000006", (), {"vote_average": 9.9, "vote_count": 10}
+        ),
+    )
+    for key in ("imdb-tt0000005", "movielens-5"):
+        body = (await api.get(f"/movies/{key}")).json()
+        shown = {name: body[name] for name in ("movie_id", "tmdb_id", "imdb_id", "aliases")}
+        assert shown == {
+            "movie_id": "imdb-tt0000005",
+            "tmdb_id": None,
+            "imdb_id": "tt0000005",
+            "aliases": ["movielens-5"],
+        }
+    assert (await api.get(f"/movies/{by_title}")).json()["title"] == "Kagemusha"
+    unnamed = await api.get("/movies/imdb-tt0000006")
+    assert unnamed.status_code == 404
+    assert unnamed.json()["detail"] == "imdb-tt0000006 is not in the catalogue"
+    assert await keys(api) == [*ALL, by_title, "imdb-tt0000005"]
+    assert await keys(api, ids=f"movielens-5,{by_title}") == [by_title, "imdb-tt0000005"]
+
+    # The link to TMDB's id comes later.
+    await _take(database, SourceRecord(Source.MOVIELENS_LINKS, "tmdb-2", ("movielens-5",), {}))
+    for key in ("tmdb-2", "2", "imdb-tt0000005", "movielens-5"):
+        body = (await api.get(f"/movies/{key}")).json()
+        assert (body["movie_id"], body["title"]) == ("tmdb-2", "apollo")
+        assert (body["imdb_id"], body["revision"]) == ("tt0000005", 2)
+    assert await keys(api, ids="imdb-tt0000005,movielens-5") == ["tmdb-2"]
+    assert await keys(api) == [*ALL, by_title]
 
 
 @pytest.mark.parametrize(

@@ -178,6 +178,7 @@ def test_a_recorded_body_with_credits(shared_data: Path) -> None:
         recorded(shared_data, "movie_607__tmdb-kotlin.json"), tmdb_id=607, fetched_at=NOW
     )
     assert film.model_dump(include=set(Movie.model_fields) - {"cast", "crew", "overview"}) == {
+        "aliases": (),
         "movie_id": "tmdb-607",
         "tmdb_id": 607,
         "imdb_id": "tt0119654",
