@@ -1,11 +1,12 @@
 """The gateway's application in this process, and servers around it."""
 
 import asyncio
+import functools
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -16,6 +17,7 @@ from moviemetric_contracts import Event
 from service_kit import PublishError
 
 NOWHERE = "127.0.0.1:9"
+Run = Callable[..., Any]
 
 
 @dataclass
@@ -50,19 +52,33 @@ def publisher() -> RecordingPublisher:
     return RecordingPublisher()
 
 
+def api_with(
+    publisher: RecordingPublisher, **settings: Any
+) -> AbstractAsyncContextManager[httpx.AsyncClient]:
+    """The public API with the recording publisher; neither Redis nor a service is there."""
+    nowhere: dict[str, Any] = {
+        "amqp_url": f"amqp://{NOWHERE}/",
+        "redis_url": f"redis://{NOWHERE}/0",
+        "ingest_url": f"http://{NOWHERE}",
+        "rating_url": f"http://{NOWHERE}",
+        "compute_url": f"http://{NOWHERE}",
+        "search_url": f"http://{NOWHERE}",
+    }
+    app = bootstrap(Settings(**{**nowhere, **settings}), publisher).app
+    transport = httpx.ASGITransport(app=app)
+    return httpx.AsyncClient(transport=transport, base_url="http://gateway")
+
+
+@pytest.fixture(name="api_with")
+def api_with_fixture(publisher: RecordingPublisher) -> Run:
+    """`async with api_with(setting=…) as client`: the API as `api` has it, set otherwise."""
+    return functools.partial(api_with, publisher)
+
+
 @pytest.fixture
 async def api(publisher: RecordingPublisher) -> AsyncGenerator[httpx.AsyncClient]:
     """The public API with the recording publisher; neither Redis nor a service is there."""
-    settings = Settings(
-        amqp_url=f"amqp://{NOWHERE}/",
-        redis_url=f"redis://{NOWHERE}/0",
-        ingest_url=f"http://{NOWHERE}",
-        rating_url=f"http://{NOWHERE}",
-        compute_url=f"http://{NOWHERE}",
-        search_url=f"http://{NOWHERE}",
-    )
-    transport = httpx.ASGITransport(app=bootstrap(settings, publisher).app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+    async with api_with(publisher) as client:
         yield client
 
 
@@ -70,7 +86,9 @@ async def api(publisher: RecordingPublisher) -> AsyncGenerator[httpx.AsyncClient
 class Upstream:
     """A service's read API on a real socket: answers what it is told, and can be away.
 
-    `answers` maps a path to its JSON body; any other path is 404. `delay` in seconds.
+    `answers` maps a path to its JSON body, or to an asynchronous generator function of the pieces
+    of a CSV; any other path is 404. A generator that raises ConnectionError breaks the connection.
+    `delay` in seconds.
     """
 
     answers: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -104,6 +122,9 @@ class Upstream:
                 self.requests.append(target)
                 await asyncio.sleep(self.delay)
                 path = target.partition("?")[0]
+                if callable(pieces := self.answers.get(path)):
+                    await _send_pieces(writer, cast("AsyncGenerator[bytes]", pieces()))
+                    continue
                 found = path in self.answers or path == "/health"
                 status = self.status if found else 404
                 body = json.dumps(self.answers.get(path, {"title": "Not found"})).encode()
@@ -118,6 +139,19 @@ class Upstream:
         finally:
             self._writers.discard(writer)
             writer.close()
+
+
+async def _send_pieces(writer: asyncio.StreamWriter, pieces: AsyncGenerator[bytes]) -> None:
+    writer.write(
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/csv; charset=utf-8\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n"
+    )
+    async with aclosing(pieces):
+        async for piece in pieces:
+            writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+            await writer.drain()
+    writer.write(b"0\r\n\r\n")
+    await writer.drain()
 
 
 @dataclass
@@ -144,15 +178,15 @@ async def upstreams() -> AsyncGenerator[Upstreams]:
         await service.stop()
 
 
-Run = Callable[..., Any]
-
-
 @pytest.fixture
 async def run_gateway(upstreams: Upstreams) -> Run:
-    """`async with run_gateway(amqp_url=…, redis_url=…) as client`: the whole process, on a port."""
+    """`async with run_gateway(amqp_url=…, redis_url=…) as client`: the whole process, on a port.
+
+    With `ready=True` its queues are declared when the block begins.
+    """
 
     @asynccontextmanager
-    async def run(**settings: Any) -> AsyncGenerator[httpx.AsyncClient]:
+    async def run(*, ready: bool = False, **settings: Any) -> AsyncGenerator[httpx.AsyncClient]:
         port = free_port()
         service = bootstrap(
             Settings(
@@ -170,7 +204,8 @@ async def run_gateway(upstreams: Upstreams) -> Run:
             async with httpx.AsyncClient(
                 base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=10
             ) as client:
-                await eventually(lambda: _answers(client))
+                path = "/ready" if ready else "/ping"
+                await eventually(lambda: _answers(client, path), 20)
                 yield client
         finally:
             service.request_stop()
@@ -179,9 +214,9 @@ async def run_gateway(upstreams: Upstreams) -> Run:
     return run
 
 
-async def _answers(client: httpx.AsyncClient) -> bool:
+async def _answers(client: httpx.AsyncClient, path: str) -> bool:
     try:
-        return (await client.get("/ping")).status_code == 200
+        return (await client.get(path)).status_code == 200
     except httpx.TransportError:
         return False
 

@@ -5,10 +5,11 @@
 
 import json
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Final, NoReturn, Self, TypeVar, cast
 
 from moviemetric_contracts import ActorId, Moment, TmdbId, movie_id_from_tmdb, parse_movie_id
+from moviemetric_contracts.messages import ListPages
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -26,6 +27,10 @@ MAX_DEPTH_MESSAGE: Final = "the JSON is nested too deeply"
 _RFC3339: Final = re.compile(
     r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
 )
+_DATE: Final = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+MAX_INGEST_IDS: Final = 10_000
+# TMDB's own first year: before that it has no changes to tell.
+FIRST_CHANGES: Final = date(2008, 1, 1)
 _STEP: Final = re.compile(r"[.\[]")
 
 B = TypeVar("B", bound=BaseModel)
@@ -78,7 +83,8 @@ MovieKey = Annotated[
     WithJsonSchema(
         {
             "anyOf": [{"type": "string"}, {"type": "integer"}],
-            "description": "`tmdb-<id>`, `imdb-tt<id>`, `title-<slug>-<year>`, or a TMDB number",
+            "description": "`tmdb-<id>`, `imdb-tt<id>`, `movielens-<id>`, `title-<slug>-<year>`, "
+            "or a TMDB number",
             "examples": ["tmdb-27205"],
         }
     ),
@@ -122,6 +128,64 @@ class ViewBody(Body):
         if self.movie_id is not None:
             return self.movie_id
         return movie_id_from_tmdb(cast("int", self.tmdb_id))
+
+
+def _iso_date(value: object) -> str:
+    if isinstance(value, str) and _DATE.fullmatch(value):
+        return value
+    msg = "must be a date such as 2025-01-31"
+    raise ValueError(msg)
+
+
+def _has_changes(day: date) -> date:
+    if not FIRST_CHANGES <= day <= datetime.now(UTC).date():
+        msg = f"must lie between {FIRST_CHANGES} and today"
+        raise ValueError(msg)
+    return day
+
+
+Pages = Annotated[int, Field(ge=0, le=500, strict=True)]
+
+
+class ListsBody(Body):
+    """How many pages (of 20 films) of which of TMDB's lists; those not named are not read."""
+
+    popular: Pages = 0
+    top_rated: Pages = 0
+    now_playing: Pages = 0
+    upcoming: Pages = 0
+    trending_week: Pages = 0
+    discover_popularity: Pages = 0
+    discover_vote_average: Pages = 0
+
+
+class IngestBody(Body):
+    """Which films to read from TMDB; all lists if nothing says which."""
+
+    lists: ListsBody | None = None
+    tmdb_ids: Annotated[tuple[TmdbId, ...], Field(max_length=MAX_INGEST_IDS)] = ()
+    changed_since: Annotated[
+        Annotated[date, BeforeValidator(_iso_date), AfterValidator(_has_changes)] | None,
+        Field(description="films that TMDB has changed since that day"),
+    ] = None
+    force: Annotated[
+        bool, Field(strict=True, description="fetch films too that were fetched recently")
+    ] = False
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        named = self.lists is not None and any(self.lists.model_dump().values())
+        if self.lists is not None and not (named or self.tmdb_ids or self.changed_since):
+            msg = "asks for no page, no film and no change"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def pages(self) -> ListPages | None:
+        """The lists to read; None for none."""
+        if self.lists is not None:
+            return ListPages(**self.lists.model_dump())
+        return None if self.tmdb_ids or self.changed_since else ListPages()
 
 
 class DuplicateNameError(ValueError):

@@ -1,4 +1,4 @@
-"""Answers kept in Redis, dropped by tags, and never wrong because of a race.
+"""What the replicas share in Redis: answers, dropped by tags and never wrong because of a race.
 
 An entry is `1|stored_at|fresh_until|generations\\n` followed by the body's bytes (times in seconds
 since 1970). A tag's generation is a random token in a key of its own; dropping a tag replaces the
@@ -8,6 +8,9 @@ stale copy for when the service is away, until it is `KEEP` old.
 
 Redis being away is no error: lookups find nothing, stores do nothing, and a breaker lets a frozen
 server cost one timeout in each pause. Drops that could not be done are repeated by `catch_up`.
+
+Beside the answers: the first use of each Idempotency-Key, jobs accepted lately, and the channel
+over which every replica hears what happens.
 """
 
 import logging
@@ -147,6 +150,41 @@ class Cache:
         earlier = await self._attempt(lambda: self._set_once(name, fingerprint))
         return earlier is None or earlier == (fingerprint.encode(),) or earlier == (None,)
 
+    async def claim(self, key: str, value: str) -> str | None:
+        """Set `key` for 24 hours unless it is set; its earlier value, None if it had none.
+
+        None as well while Redis is away.
+        """
+        earlier = await self._attempt(lambda: self._set_once(f"{_PREFIX}claim:{key}", value))
+        return earlier[0].decode() if earlier is not None and earlier[0] is not None else None
+
+    async def give_up_claim(self, key: str) -> None:
+        """Let the next `claim` of `key` succeed, and count that this happened."""
+        await self._attempt(lambda: self._count_and_release(key))
+
+    async def given_up(self, key: str) -> int:
+        """How often the claim to `key` was given up in the last 24 hours."""
+        values = await self._attempt(lambda: self._mget([f"{_PREFIX}given-up:{key}"]))
+        return int(values[0]) if values and values[0] is not None else 0
+
+    async def remember_job(self, job_id: str, kind: str, accepted_at: str) -> None:
+        """Keep for 24 hours that a job was accepted; its service may not have taken it yet."""
+        value = f"{kind} {accepted_at}".encode()
+        await self._attempt(lambda: self._set(f"{_PREFIX}job:{job_id}", value, REMEMBER))
+
+    async def remembered_job(self, job_id: str) -> tuple[str, str] | None:
+        """(kind, accepted at) of a job accepted in the last 24 hours, None: not known."""
+        values = await self._attempt(lambda: self._mget([f"{_PREFIX}job:{job_id}"]))
+        if not values or values[0] is None:
+            return None
+        kind, _, accepted_at = values[0].decode().partition(" ")
+        return kind, accepted_at
+
+    async def broadcast(self, channel: str, messages: Sequence[bytes]) -> None:
+        """Publish to whoever listens at this moment; lost while Redis is away."""
+        if messages:
+            await self._attempt(lambda: self._publish(channel, messages))
+
     async def ping(self) -> None:
         """Raises RedisError or OSError when Redis does not answer."""
         await self._client.ping()  # pyright: ignore[reportUnknownMemberType]
@@ -191,6 +229,21 @@ class Cache:
         # In a tuple, because None is also what a failed attempt gives.
         earlier = await self._client.set(name, value, nx=True, get=True, ex=REMEMBER)
         return (cast("bytes | None", earlier),)
+
+    async def _count_and_release(self, key: str) -> bool:
+        pipeline = self._client.pipeline(transaction=True)
+        pipeline.incr(f"{_PREFIX}given-up:{key}")
+        pipeline.expire(f"{_PREFIX}given-up:{key}", REMEMBER)
+        pipeline.delete(f"{_PREFIX}claim:{key}")
+        await pipeline.execute()
+        return True
+
+    async def _publish(self, channel: str, messages: Sequence[bytes]) -> bool:
+        pipeline = self._client.pipeline(transaction=False)
+        for message in messages:
+            pipeline.publish(channel, message)  # pyright: ignore[reportUnknownMemberType] -- untyped
+        await pipeline.execute()
+        return True
 
 
 def _entry_key(key: str) -> str:

@@ -7,6 +7,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_BODY: Final = 256 * 1024
 MAX_BATCH: Final = 1024 * 1024
+# Routes that read their body piece by piece and keep a limit of their own, by canonical path.
+STREAMED: Final = frozenset({("POST", "/api/v1/upload")})
 
 
 class BodyLimitMiddleware:
@@ -23,8 +25,11 @@ class BodyLimitMiddleware:
             await self._app(scope, receive, send)
             return
         path: str = scope["path"]
+        if (scope["method"], path) in STREAMED:
+            await self._app(scope, receive, send)
+            return
         limit = MAX_BATCH if path.rstrip("/").endswith("/events") else MAX_BODY
-        announced = _content_length(scope)
+        announced = content_length(scope)
         taken = 0
 
         async def limited() -> Message:
@@ -40,7 +45,8 @@ class BodyLimitMiddleware:
         await self._app(scope, limited, send)
 
 
-def _content_length(scope: Scope) -> int:
+def content_length(scope: Scope) -> int:
+    """How many bytes the body is announced to have, 0 if that is not said."""
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit():
             return int(value[:20])

@@ -7,7 +7,7 @@ answers under; unknown paths are one series together.
 import time
 from typing import Final
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 REQUESTS: Final = Counter(
@@ -27,6 +27,9 @@ PUBLISHED: Final = Counter(
     "Events by type and what the broker said.",
     ["type", "outcome"],
 )
+STREAMS: Final = Gauge("gateway_streams", "Live streams that are open.")
+UPLOADS: Final = Counter("gateway_uploads_total", "Uploads by status.", ["status"])
+UPLOADED_BYTES: Final = Counter("gateway_uploaded_bytes_total", "Bytes of files that were stored.")
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _UNKNOWN: Final = "(unknown)"

@@ -7,7 +7,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from gateway.bodies import RegisterBody, ViewBody
+from gateway.bodies import IngestBody, RegisterBody, ViewBody
 from gateway.shapes import BatchProblem, Problem
 
 DESCRIPTION: Final = """\
@@ -23,10 +23,19 @@ TAGS: Final = [
     {"name": "events", "description": "CloudEvents in batches, for busy producers."},
     {"name": "movies", "description": "The catalogue and the charts."},
     {"name": "search", "description": "Find a film, typing errors included."},
+    {"name": "imports", "description": "Fill the catalogue: files, and TMDB in bulk."},
+    {"name": "jobs", "description": "What takes longer: followed, cancelled, tried again."},
+    {"name": "live", "description": "What changes, as it changes."},
     {"name": "operations", "description": "Health and metrics."},
 ]
 
-_BODIES: Final[tuple[type[BaseModel], ...]] = (RegisterBody, ViewBody, Problem, BatchProblem)
+_BODIES: Final[tuple[type[BaseModel], ...]] = (
+    RegisterBody,
+    ViewBody,
+    IngestBody,
+    Problem,
+    BatchProblem,
+)
 
 HEADERS: Final[list[dict[str, Any]]] = [
     {
@@ -53,12 +62,14 @@ HEADERS: Final[list[dict[str, Any]]] = [
 ]
 
 
-def command_docs(body: type[BaseModel] | None, example: dict[str, Any] | None) -> dict[str, Any]:
+def command_docs(
+    body: type[BaseModel] | None, example: dict[str, Any] | None, *, required: bool = True
+) -> dict[str, Any]:
     """`openapi_extra` of a route that reads its body for itself."""
     extra: dict[str, Any] = {"parameters": HEADERS}
     if body is not None:
         extra["requestBody"] = {
-            "required": True,
+            "required": required,
             "content": {
                 "application/json": {
                     "schema": {"$ref": f"#/components/schemas/{body.__name__}"},

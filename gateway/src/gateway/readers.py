@@ -2,7 +2,7 @@
 
 import logging
 import ssl
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import cache
 from typing import Any, Final, cast
 
@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 Params = Mapping[str, str | int | float]
 _LIMITS: Final = httpx.Limits(max_connections=64, max_keepalive_connections=32)
 _PAUSE: Final = 1.0
+# Between two pieces of an answer that is passed on as it arrives.
+_STREAM_TIMEOUT: Final = httpx.Timeout(30.0, connect=0.5, pool=0.5)
 _PASSED_ON: Final = frozenset({400, 404, 410, 422})
 
 
@@ -62,20 +64,9 @@ class ServiceReader:
             ServiceAwayError: no answer in time, a broken one, or a 5xx.
             ProblemError: the service refused the request (400, 404, 410, 422), passed on.
         """
-        if not self._breaker.allows():
-            raise ServiceAwayError(self.name, "it did not answer a moment ago")
-        try:
-            response = await self._get(path, params)
-        except httpx.HTTPError as error:
-            if self._breaker.failed():
-                log.warning("a service is away", extra={"service": self.name, "error": repr(error)})
-            raise ServiceAwayError(self.name, type(error).__name__) from error
-        self._breaker.succeeded()
-        if response.status_code == 200:
-            return response.content
-        if response.status_code in _PASSED_ON:
-            raise _problem(response)
-        raise ServiceAwayError(self.name, f"it answered {response.status_code}")
+        response = await self._guarded(lambda: self._get(path, params))
+        self._check(response)
+        return response.content
 
     async def fetch_object(self, path: str, params: Params | None = None) -> dict[str, Any]:
         """As `fetch`, parsed.
@@ -85,6 +76,25 @@ class ServiceReader:
             ProblemError: as `fetch`.
         """
         return parse_object(self.name, await self.fetch(path, params))
+
+    async def open(self, path: str) -> httpx.Response:
+        """A 200 answer whose body is still to be read; the caller closes it.
+
+        Raises:
+            ServiceAwayError: as `fetch`. While the body is read, httpx.HTTPError.
+            ProblemError: as `fetch`.
+        """
+        request = self._client.build_request("GET", path, timeout=_STREAM_TIMEOUT)
+        response = await self._guarded(lambda: self._client.send(request, stream=True))
+        if response.status_code != 200:
+            try:
+                await response.aread()
+            except httpx.HTTPError as error:
+                raise ServiceAwayError(self.name, type(error).__name__) from error
+            finally:
+                await response.aclose()
+            self._check(response)
+        return response
 
     async def ping(self) -> None:
         """Raises ServiceAwayError unless the service says that it is well."""
@@ -98,6 +108,24 @@ class ServiceReader:
     async def close(self) -> None:
         """Close the connections."""
         await self._client.aclose()
+
+    async def _guarded(self, call: Callable[[], Awaitable[httpx.Response]]) -> httpx.Response:
+        if not self._breaker.allows():
+            raise ServiceAwayError(self.name, "it did not answer a moment ago")
+        try:
+            response = await call()
+        except httpx.HTTPError as error:
+            if self._breaker.failed():
+                log.warning("a service is away", extra={"service": self.name, "error": repr(error)})
+            raise ServiceAwayError(self.name, type(error).__name__) from error
+        self._breaker.succeeded()
+        return response
+
+    def _check(self, response: httpx.Response) -> None:
+        if response.status_code in _PASSED_ON:
+            raise _problem(response)
+        if response.status_code != 200:
+            raise ServiceAwayError(self.name, f"it answered {response.status_code}")
 
     async def _get(self, path: str, params: Params | None) -> httpx.Response:
         try:

@@ -29,10 +29,14 @@ def movie_tag(movie_id: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A service's answer; a makeshift one (`keep` False) does not replace a good copy."""
+    """A service's answer; a makeshift one (`keep` False) does not replace a good copy.
+
+    `ttl` is how long it counts as fresh if not as long as the read says, in seconds.
+    """
 
     body: bytes
     keep: bool = True
+    ttl: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +117,8 @@ class CachedReads:
                 await self._cache.forget(read.key)
             raise
         if found is not None and loaded.keep:
-            await self._cache.store(
-                read.key, loaded.body, generations=found.generations, ttl=read.ttl
-            )
+            ttl = read.ttl if loaded.ttl is None else min(read.ttl, loaded.ttl)
+            await self._cache.store(read.key, loaded.body, generations=found.generations, ttl=ttl)
         return Answer(loaded.body, "miss")
 
 

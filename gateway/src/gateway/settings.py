@@ -1,11 +1,14 @@
 """What can be set from the environment; each variable is a field's name in upper case."""
 
 from pydantic import Field
-from service_kit import ProcessSettings
+from service_kit import BlobSettings, ProcessSettings
 
 
-class Settings(ProcessSettings):
-    """The gateway's settings. It keeps nothing durable, so it has no database."""
+class Settings(ProcessSettings, BlobSettings):  # pyright: ignore[reportIncompatibleVariableOverride] -- the mix-in configures nothing
+    """The gateway's settings. It keeps nothing durable, so it has no database.
+
+    Without UPLOAD_STORE_URL it takes no uploads.
+    """
 
     http_port: int = 8000
 
@@ -23,3 +26,9 @@ class Settings(ProcessSettings):
     movies_ttl: float = Field(default=5.0, ge=0)
     movie_ttl: float = Field(default=30.0, ge=0)
     search_ttl: float = Field(default=2.0, ge=0)
+
+    upload_max_bytes: int = Field(default=1024**3, ge=1, description="of a file")
+    upload_concurrency: int = Field(default=4, ge=1, description="uploads at the same time")
+    upload_idle_seconds: float = Field(default=60.0, gt=0, description="without a byte arriving")
+
+    max_streams: int = Field(default=500, ge=1, description="live streams at the same time")

@@ -14,6 +14,66 @@ class Accepted(BaseModel):
     status_url: str = Field(examples=["/api/v1/movies/tmdb-27205"])
 
 
+class JobAccepted(BaseModel):
+    """The event is durable, and its job will be done."""
+
+    event_id: str = Field(examples=["0b6b5f0e-6a0f-5d7e-9f39-6f0f6f1c9f4e"])
+    job_id: str = Field(examples=["import-0b6b5f0e6a0f5d7e9f396f0f6f1c9f4e"])
+    status_url: str = Field(examples=["/api/v1/admin/jobs/import-0b6b5f0e6a0f5d7e9f396f0f6f1c9f4e"])
+
+
+class JobAnswer(BaseModel):
+    """A job as it is now."""
+
+    job_id: str
+    kind: Literal["import", "ingest"]
+    state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
+    done: int
+    total: int | None = Field(description="null while it is not known")
+    rejected: int = Field(description="rows that could not be taken")
+    error: str | None = Field(description="why it failed")
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    rate: float | None = Field(description="done per second; null unless it runs")
+    estimated_end: datetime | None = Field(description="null unless it runs")
+    request: dict[str, Any] = Field(description="what was asked for")
+    result: dict[str, Any] = Field(description="counts")
+    task_id: str = Field(description="as job_id")
+    status: Literal["PENDING", "STARTED", "SUCCESS", "FAILURE", "REVOKED"] = Field(
+        description="as state, in the words of older clients"
+    )
+
+
+class JobList(BaseModel):
+    """A page of jobs."""
+
+    items: list[JobAnswer]
+    total: int
+    limit: int
+    offset: int
+    as_of: datetime
+
+
+class Reject(BaseModel):
+    """A row that could not be taken."""
+
+    line: int = Field(description="in the file, from 1")
+    column: str | None = Field(description="null where the whole row is wrong")
+    reason: str
+    text: str = Field(description="the row, cut if it is long")
+
+
+class RejectList(BaseModel):
+    """A page of rejected rows."""
+
+    items: list[Reject]
+    total: int
+    limit: int
+    offset: int
+    as_of: datetime
+
+
 class ItemResult(BaseModel):
     """What became of one item of a batch."""
 
@@ -165,3 +225,25 @@ BATCH_RESPONSES: Final[Responses] = {
 }
 LIST_RESPONSES: Final[Responses] = {422: INVALID, 503: AWAY}
 FILM_RESPONSES: Final[Responses] = {404: NOT_FOUND, 422: INVALID, 503: AWAY}
+
+NO_SUCH_JOB: Final = _problem("No such job")
+JOB_LIST_RESPONSES: Final[Responses] = {422: INVALID, 503: AWAY}
+JOB_RESPONSES: Final[Responses] = {404: NO_SUCH_JOB, 422: INVALID, 503: AWAY}
+JOB_COMMAND_RESPONSES: Final[Responses] = {
+    404: NO_SUCH_JOB,
+    409: _problem("The job is not in a state for this"),
+    422: INVALID,
+    503: AWAY,
+}
+UPLOAD_RESPONSES: Final[Responses] = {
+    400: _problem("Not one text or gzip file in a multipart form, or cut short"),
+    408: _problem("Nothing arrived for too long"),
+    413: _problem("The file is too large"),
+    422: INVALID,
+    503: _problem("Too many uploads, no store or no broker; try again after `Retry-After` seconds"),
+}
+STREAM_RESPONSES: Final[Responses] = {
+    404: NO_SUCH_JOB,
+    422: INVALID,
+    503: _problem("Too many streams; try again after `Retry-After` seconds"),
+}

@@ -1,9 +1,11 @@
-"""The gateway's queues: changes that make cached answers old, and messages that nobody takes.
+"""The gateway's queues: what makes cached answers old or is news to those who listen, and messages
+that nobody takes.
 
-All replicas share the cache, so one of them handles each event. A message reaches the second queue
-when no queue is bound for its routing key; it is parked, to be replayed once the service that
-handles it runs, and so is what cannot be read (the runtime does that by itself). Only news of
-progress, which matters to those who listen at the time, is done with.
+All replicas share the cache, so one of them handles each event, and tells the others what their
+live streams are to say. A message reaches the second queue when no queue is bound for its routing
+key; it is parked, to be replayed once the service that handles it runs, and so is what cannot be
+read (the runtime does that by itself). Only news of progress, which matters to those who listen at
+the time, is done with.
 """
 
 from collections.abc import Sequence
@@ -23,27 +25,28 @@ from service_kit import Binding, Park, Subscription, UnitOfWork
 from service_kit.topology import UNROUTED
 
 from gateway.cache import Cache
+from gateway.live import CHANNEL, messages_of
 from gateway.reads import LISTS, movie_tag
 
 CACHE_QUEUE = "gateway.cache"
 UNROUTED_QUEUE = "gateway.unrouted"
-NEWS = (ArtifactComputed, JobChanged, SearchRebuilt)
+NEWS = (ArtifactComputed, SearchRebuilt)
 
 
 def tags_of(events: Sequence[Event[Any]]) -> set[str]:
     """The tags of all answers that these events make old."""
-    tags = {LISTS} if events else set[str]()
+    tags = set[str]()
     for event in events:
         match event.data:
             case MovieUpserted(movie=movie):
-                tags.add(movie_tag(movie.movie_id))
+                tags.update(movie_tag(key) for key in (movie.movie_id, *movie.aliases))
             case MovieRemoved(movie_id=movie_id):
                 tags.add(movie_tag(movie_id))
             case TrendUpdated(entries=entries):
                 tags.update(movie_tag(entry.movie_id) for entry in entries)
             case _:
                 pass
-    return tags
+    return {LISTS, *tags} if tags else tags
 
 
 async def park_what_nobody_takes(events: Sequence[Event[Any]], _work: UnitOfWork) -> None:
@@ -60,14 +63,15 @@ async def park_what_nobody_takes(events: Sequence[Event[Any]], _work: UnitOfWork
 def subscriptions(cache: Cache) -> list[Subscription[Event[Any]]]:
     """The table of queues."""
 
-    async def drop_cached(events: Sequence[Event[Any]], _work: UnitOfWork) -> None:
+    async def drop_cached_and_tell(events: Sequence[Event[Any]], _work: UnitOfWork) -> None:
         await cache.drop(tags_of(events))
+        await cache.broadcast(CHANNEL, messages_of(events))
 
     return [
         Subscription(
             queue=CACHE_QUEUE,
-            accepts=(MovieUpserted, MovieRemoved, TrendUpdated),
-            handle=drop_cached,
+            accepts=(MovieUpserted, MovieRemoved, TrendUpdated, JobChanged),
+            handle=drop_cached_and_tell,
             batch_size=100,
             linger=0.005,
         ),

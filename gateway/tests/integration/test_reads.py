@@ -219,7 +219,13 @@ async def test_unknown_films_are_404_and_their_copies_are_gone(
 
 def upserted() -> Event[MovieUpserted]:
     now = datetime.now(UTC)
-    movie = Movie(movie_id="tmdb-27205", tmdb_id=27205, title="Inception", fetched_at=now)
+    movie = Movie(
+        movie_id="tmdb-27205",
+        tmdb_id=27205,
+        title="Inception",
+        aliases=("imdb-tt1375666",),
+        fetched_at=now,
+    )
     return Event.of(MovieUpserted(movie=movie, revision=5), source="test", time=now)
 
 
@@ -243,6 +249,51 @@ async def test_an_event_drops_the_answers_that_it_makes_old(
 
         await eventually(seen, 2)
         assert (await client.get("/movies")).headers["X-Cache"] == "miss"
+    await broker.close()
+
+
+ALIASES = ["imdb-tt1375666", "movielens-79132", "title-inception-2010"]
+
+
+@pytest.mark.parametrize("alias", ALIASES)
+async def test_a_film_is_found_by_each_of_its_keys(
+    gateway: Run, upstreams: Any, alias: str
+) -> None:
+    upstreams.ingest.answers[f"/movies/{alias}"] = {**FILM, "aliases": ALIASES, "homepage": "x"}
+    async with gateway(trend_ttl=60) as client:
+        film = (await client.get(f"/movies/{alias}")).json()
+        trend = (await client.get(f"/movies/{alias}/trend?window=week")).json()
+        kept = await client.get(f"/movies/{alias}")
+        # Events name the film's own key, so an answer under another one is soon asked for again.
+        await asyncio.sleep(1.1)
+        again = [await client.get(f"/movies/{alias}{end}") for end in ("", "/trend?window=week")]
+        unknown = await client.get("/movies/imdb-tt0000001/trend")
+    assert film["movie_id"] == trend["movie_id"] == "tmdb-27205"
+    assert film["views"] == trend["views"] == 3
+    assert (film["aliases"], film["homepage"]) == (ALIASES, "x")
+    assert kept.headers["X-Cache"] == "hit"
+    assert [answer.headers["X-Cache"] for answer in again] == ["miss", "miss"]
+    assert unknown.status_code == 404
+    assert "imdb-tt0000001" in unknown.json()["detail"]
+
+
+async def test_an_event_drops_what_was_kept_under_the_films_other_keys(
+    gateway: Run, rabbit_vhost: str, upstreams: Any, eventually: Eventually
+) -> None:
+    """Before the link was known they were films of their own."""
+    own = {**FILM, "movie_id": "imdb-tt1375666", "title": "Inception (IMDb)"}
+    upstreams.ingest.answers["/movies/imdb-tt1375666"] = own
+    broker = RabbitBroker(rabbit_vhost, name="test")
+    async with gateway(ready=True) as client:
+        await client.get("/movies/imdb-tt1375666")
+        upstreams.ingest.answers["/movies/imdb-tt1375666"] = FILM
+        assert (await client.get("/movies/imdb-tt1375666")).json()["title"] == "Inception (IMDb)"
+        await Publisher(broker).publish(upserted())
+
+        async def seen() -> bool:
+            return (await client.get("/movies/imdb-tt1375666")).json()["title"] == "Inception"
+
+        await eventually(seen, 2)
     await broker.close()
 
 

@@ -203,12 +203,32 @@ async def test_the_documented_routes_are_complete(api: httpx.AsyncClient) -> Non
         "/api/v1/movies/{movie_id}/refresh",
         "/api/v1/movies/{movie_id}/trend",
         "/api/v1/search",
+        "/api/v1/stream",
+        "/api/v1/upload",
+        "/api/v1/admin/ingest/run",
+        "/api/v1/admin/jobs",
+        "/api/v1/admin/jobs/{job_id}",
+        "/api/v1/admin/jobs/{job_id}/rejects",
+        "/api/v1/admin/jobs/{job_id}/cancel",
+        "/api/v1/admin/jobs/{job_id}/retry",
     }
     named = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document)))
     assert named <= set(document["components"]["schemas"])
     view = document["paths"]["/api/v1/movies/view"]["post"]
     assert view["requestBody"]["content"]["application/json"]["example"]
     assert set(view["responses"]) == {"202", "400", "413", "422", "503"}
+    upload = document["paths"]["/api/v1/upload"]["post"]
+    form = upload["requestBody"]["content"]["multipart/form-data"]["schema"]
+    assert form["required"] == ["file"]
+    assert set(form["properties"]) == {"file", "format", "dry_run"}
+    assert set(upload["responses"]) == {"202", "400", "408", "413", "422", "503"}
+    assert {p["name"] for p in upload["parameters"]} >= {"format", "dry_run", "Idempotency-Key"}
+    ingest = document["paths"]["/api/v1/admin/ingest/run"]["post"]
+    assert ingest["requestBody"]["required"] is False
+    rejects = document["paths"]["/api/v1/admin/jobs/{job_id}/rejects"]["get"]
+    assert set(rejects["responses"]["200"]["content"]) == {"application/json", "text/csv"}
+    stream = document["paths"]["/api/v1/stream"]["get"]
+    assert "text/event-stream" in stream["responses"]["200"]["content"]
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)

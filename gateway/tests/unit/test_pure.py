@@ -10,6 +10,7 @@ from gateway.prefixes import canonical_path
 from gateway.subscriptions import tags_of
 from moviemetric_contracts import (
     Event,
+    JobChanged,
     Message,
     Movie,
     MovieRemoved,
@@ -89,7 +90,12 @@ def test_events_name_the_answers_that_they_make_old() -> None:
             breakdown=TrendBreakdown(activity=1, quality=1),
         )
 
-    movie = Movie(movie_id="tmdb-1", title="One", fetched_at=NOW)
+    movie = Movie(
+        movie_id="tmdb-1",
+        title="One",
+        aliases=("imdb-tt0000001", "movielens-7"),
+        fetched_at=NOW,
+    )
     entries = (entry("tmdb-3"), entry("tmdb-4"))
     assert tags_of(
         [
@@ -97,8 +103,19 @@ def test_events_name_the_answers_that_they_make_old() -> None:
             event(MovieRemoved(movie_id="imdb-tt0000002", reason="gone", revision=2)),
             event(TrendUpdated(as_of=NOW, revision=1, entries=entries)),
         ]
-    ) == {"lists", "movie:tmdb-1", "movie:imdb-tt0000002", "movie:tmdb-3", "movie:tmdb-4"}
+    ) == {
+        "lists",
+        "movie:tmdb-1",
+        "movie:imdb-tt0000001",
+        "movie:movielens-7",
+        "movie:imdb-tt0000002",
+        "movie:tmdb-3",
+        "movie:tmdb-4",
+    }
     assert tags_of([]) == set()
+    # The progress of a job, several times a second, must leave the lists alone.
+    job = JobChanged(job_id="import-" + "0" * 32, kind="import", state="running")
+    assert tags_of([event(job)]) == set()
 
 
 def test_trend_fields_tell_unknown_from_nothing() -> None:

@@ -4,13 +4,11 @@ The bodies are read here rather than by the framework: the checks are stricter t
 `POST /movies/view` is the route that has to be fast.
 """
 
-import hashlib
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 from fastapi import APIRouter, Request
 from moviemetric_contracts import (
-    Event,
     Message,
     MovieViewed,
     RefreshMovie,
@@ -26,14 +24,11 @@ from starlette.routing import Match, Route
 from starlette.types import Scope
 
 from gateway.bodies import RegisterBody, ViewBody, invalid, parse_body
-from gateway.cache import Cache
 from gateway.identity import RequestIdentity
 from gateway.openapi import command_docs
-from gateway.outbound import Outbound
 from gateway.prefixes import API_PREFIX
+from gateway.sending import CommandSender
 from gateway.shapes import COMMAND_RESPONSES, Accepted
-
-SOURCE: Final = "gateway"
 
 
 class PlainRoute(Route):
@@ -50,11 +45,10 @@ class PlainRoute(Route):
 
 
 class Commands:
-    """The handlers; `cache` remembers what an Idempotency-Key was used for."""
+    """The handlers."""
 
-    def __init__(self, outbound: Outbound, cache: Cache) -> None:
-        self._outbound = outbound
-        self._cache = cache
+    def __init__(self, sender: CommandSender) -> None:
+        self._sender = sender
 
     def add_to(self, router: APIRouter) -> None:
         """Register the routes."""
@@ -141,18 +135,8 @@ class Commands:
         now: datetime,
         asked: str,
     ) -> Response:
-        event_id = identity.event_id(route, asked)
-        if identity.idempotency_key is not None:
-            await self._check_same_request(identity.event_id(route), asked)
-        event = Event.of(
-            data,
-            source=SOURCE,
-            time=now,
-            id=event_id,
-            correlationid=identity.correlation_id,
-            traceparent=identity.traceparent,
-        )
-        await self._outbound.send(event)
+        event_id = await self._sender.event_id(identity, route, asked)
+        await self._sender.send(identity, event_id, data, now)
         # Nothing in it needs escaping: a UUID, and a key that has passed its pattern.
         return Response(
             f'{{"event_id":"{event_id}","movie_id":"{movie_id}",'
@@ -160,18 +144,6 @@ class Commands:
             status_code=202,
             media_type="application/json",
             headers={"X-Correlation-Id": identity.correlation_id or event_id},
-        )
-
-    async def _check_same_request(self, use: str, asked: str) -> None:
-        fingerprint = hashlib.sha256(asked.encode()).hexdigest()
-        if await self._cache.first_use(use, fingerprint):
-            return
-        message = "was used for another request in the last 24 hours; use a new key for a new one"
-        raise ProblemError(
-            422,
-            "Idempotency-Key used before",
-            f"This Idempotency-Key {message}.",
-            errors=[{"field": "Idempotency-Key", "message": message}],
         )
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, Query
+from moviemetric_contracts import key_rank
 from pydantic_core import to_json
 from service_kit.http import ProblemError
 from starlette.responses import Response
@@ -26,7 +27,6 @@ from gateway.api.parameters import (
     one_of,
     page,
 )
-from gateway.bodies import invalid
 from gateway.films import (
     TREND_AWAY,
     movie_ids,
@@ -42,6 +42,7 @@ from gateway.shapes import FILM_RESPONSES, LIST_RESPONSES, Chart, FilmDetail, Fi
 Sort = Literal["popularity", "release_date", "vote_average", "title", "trend"]
 Order = Literal["asc", "desc"]
 
+_ALIAS_TTL: Final = 1.0
 SORT_DESCRIPTION: Final = "`popularity` if absent; `trend` is as in `/movies/trending`"
 
 
@@ -142,8 +143,8 @@ class Movies:
             language=language,
             genre=genre,
         )
+        asked |= given(min_votes=min_votes, order=direction)
         if by == "trend":
-            _check_trend_sort(direction, min_votes)
             read = Read(
                 name="movies",
                 key=cache_key("movies-by-trend", asked),
@@ -152,7 +153,7 @@ class Movies:
                 load=lambda: self._load_chart(asked),
             )
         else:
-            asked |= given(min_votes=min_votes, sort=by, order=direction)
+            asked["sort"] = by
             read = Read(
                 name="movies",
                 key=cache_key("movies", asked),
@@ -210,26 +211,37 @@ class Movies:
     async def _load_film(self, key: str) -> Loaded:
         as_of = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         film = {"as_of": as_of, **await self._ingest.fetch_object(f"/movies/{key}")}
-        # An imdb- key may name a film whose own key is another one.
         own_key = film.get("movie_id", key)
+        # What happens to a film is known by its own key, so no event drops this answer.
+        ttl = None if own_key == key else _ALIAS_TTL
         try:
             answer = await self._compute.fetch_object("/trends", {"ids": own_key})
         except ServiceAwayError:
             film = {**with_trend(film, None, known=False), "note": TREND_AWAY}
             return Loaded(to_json(film), keep=False)
-        return Loaded(to_json(with_trend(film, trends_by_movie(answer).get(own_key))))
+        return Loaded(to_json(with_trend(film, trends_by_movie(answer).get(own_key))), ttl=ttl)
 
     async def _load_trend(self, key: str, window: str) -> Loaded:
+        asked = {"window": window}
         try:
-            return Loaded(await self._compute.fetch(f"/trends/{key}", {"window": window}))
+            return Loaded(await self._compute.fetch(f"/trends/{key}", asked))
         except ProblemError as error:
-            if error.status == 404:
+            if error.status != 404:
+                raise
+            own_key = await self._own_key(key)
+            if own_key == key:
                 raise ProblemError(404, "Not found", f"Nothing is known of {key}.") from error
-            raise
+        return Loaded(await self._compute.fetch(f"/trends/{own_key}", asked), ttl=_ALIAS_TTL)
 
-
-def _check_trend_sort(direction: Order, min_votes: int | None) -> None:
-    if direction == "asc":
-        raise invalid([("order", "trend is sorted from the top down only")])
-    if min_votes is not None:
-        raise invalid([("min_votes", "cannot be combined with sort=trend")])
+    async def _own_key(self, key: str) -> str:
+        """The key of the film that `key` names, `key` itself if none is known by it."""
+        if key_rank(key) == 0:
+            return key
+        try:
+            return str((await self._ingest.fetch_object(f"/movies/{key}")).get("movie_id", key))
+        except ServiceAwayError:
+            return key
+        except ProblemError as error:
+            if error.status != 404:
+                raise
+            return key
