@@ -4,18 +4,21 @@
 MAKEFLAGS += --no-print-directory
 
 STACK := .venv/bin/python -m local_stack
+IMPORT := .venv/bin/python -m local_stack.importing
 # arguments for pytest, for example: make test ARGS='-k trend -x'
 ARGS ?=
 # for make logs: one service (SERVICE=gateway), how many lines (LINES=200), FOLLOW=1 to go on
 SERVICE ?=
 FOLLOW ?=
+# deletes data, so it counts only where it was asked for
+FORCED := $(if $(filter command line,$(origin FORCE)),$(if $(filter-out 0 no false,$(FORCE)),--force))
 LOG_LINES := $(if $(filter command line,$(origin LINES)),$(LINES),40)
 
-.PHONY: help bootstrap up down reset status logs env \
-	test check bench format lint typecheck imports lock
+.PHONY: help bootstrap up down reset status logs env import export import-dump \
+	test check bench bench-import format lint typecheck imports lock
 
 help: ## show this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \t\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \t\2/p' Makefile | expand -t 20
 
 bootstrap: ## install what is needed (every target here does it)
 	@sh deploy/bootstrap.sh
@@ -38,6 +41,20 @@ logs: bootstrap ## the last log lines (SERVICE=gateway LINES=200 FOLLOW=1)
 env: bootstrap ## the connection settings as KEY=value lines
 	@$(STACK) env
 
+# File names are taken from the environment, where make puts them: they may hold anything.
+import: bootstrap ## import films: FILE=films.csv [FORMAT=auto DRY_RUN=1 GATEWAY_URL=…], or JOB=<id>
+	@gateway="$${GATEWAY_URL:-$$($(STACK) env | sed -n 's/^GATEWAY_URL=//p')}"; \
+	if [ -n "$${JOB:-}" ]; then exec $(IMPORT) "$$gateway" --job "$$JOB"; fi; \
+	if [ -z "$${FILE:-}" ]; then echo "usage: make import FILE=films.csv" >&2; exit 1; fi; \
+	exec $(IMPORT) "$$gateway" --format "$${FORMAT:-auto}" $(if $(filter-out 0 no false,$(DRY_RUN)),--dry-run) -- "$$FILE"
+
+export: bootstrap ## everything that the stack holds, in one file (DUMP=moviemetric.tar.gz)
+	@$(STACK) export $${DUMP:+-- "$$DUMP"}
+
+import-dump: bootstrap ## make a stack from such a file (DUMP=…; FORCE=1 deletes what is there first)
+	@if [ -z "$${DUMP:-}" ]; then echo "usage: make import-dump DUMP=<file>" >&2; exit 1; fi; \
+	exec $(STACK) import-dump $(FORCED) -- "$$DUMP"
+
 test: bootstrap ## every test, on servers of its own (ARGS='-k trend')
 	@.venv/bin/python -m pytest $(ARGS)
 
@@ -59,6 +76,9 @@ format: bootstrap ## bring the code into shape
 
 bench: bootstrap ## measure; needs a quiet machine
 	@.venv/bin/python tests/bench/run.py
+
+bench-import: bootstrap ## a million rows uploaded, beside a bare COPY (IMPORTED_ROWS=1000000)
+	@.venv/bin/python tests/bench/run.py imports
 
 EXPORT := .venv/bin/uv export --quiet --all-packages --no-emit-workspace --no-header \
 	--format requirements.txt

@@ -1,16 +1,19 @@
-"""The command line behind `make up`, `down`, `reset`, `status`, `logs` and `env`."""
+"""The command line behind `make up`, `down`, `reset`, `status`, `logs`, `env`, `export` and
+`import-dump`."""
 
 import argparse
 import os
 import sys
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
+from local_stack.dump import DumpError, Manifest, export_dump, import_dump
 from local_stack.processes import StartError, log_tail
 from local_stack.servers import MissingProgramError
 from local_stack.settings import Home, HomeError, find_home
-from local_stack.stack import BusyError, Row, Stack, UpError
+from local_stack.stack import BusyError, Row, Stack, UnfinishedRestoreError, UpError
 
 # this file is <checkout>/deploy/local-stack/src/local_stack/__main__.py
 _ROOT = Path(__file__).resolve().parents[4]
@@ -39,11 +42,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             case "env":
                 for key, value in stack.settings().connections().items():
                     _say(f"{key}={value}")
+            case "export":
+                return _export(stack, options.file)
+            case "import-dump":
+                return _import_dump(stack, options.file, force=options.force)
             case _:
                 return _logs(home, options.service, options.lines, follow=options.follow)
     except UpError as error:
         return _fail(f"{error}\n{_HOW_TO_GO_ON}")
-    except (BusyError, HomeError, MissingProgramError, StartError) as error:
+    except (BusyError, DumpError, HomeError, MissingProgramError, StartError) as error:
+        return _fail(str(error))
+    except UnfinishedRestoreError as error:
         return _fail(str(error))
     except PermissionError as error:
         return _fail(
@@ -51,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "that made it, or set MOVIEMETRIC_HOME to another folder."
         )
     except KeyboardInterrupt:
+        if home.restore_unfinished.exists():
+            return _fail("interrupted")  # what to do has been said
         return _fail("interrupted; `make down` stops what was started, `make up` goes on")
     except BrokenPipeError:
         # the reader (`| head`) has seen enough
@@ -66,6 +77,11 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("reset", help="stop everything and delete all data")
     commands.add_parser("status", help="what runs; exit status 1 when something does not")
     commands.add_parser("env", help="print the connection settings as KEY=value lines")
+    export = commands.add_parser("export", help="write everything that the stack holds to a file")
+    export.add_argument("file", nargs="?", type=Path, help="a new file (default: named by date)")
+    restore = commands.add_parser("import-dump", help="make a stack from what export wrote")
+    restore.add_argument("file", type=Path, help="what export wrote")
+    restore.add_argument("--force", action="store_true", help="delete what the stack holds first")
     logs = commands.add_parser("logs", help="print the last lines of one log, or of all")
     logs.add_argument("service", nargs="?", help="a name that `status` shows")
     logs.add_argument("-n", "--lines", type=int, default=40, help="how many (default 40)")
@@ -92,6 +108,36 @@ Try:
   curl '{gateway}/api/v1/search?q=incepton'
 """)
     return 0
+
+
+def _export(stack: Stack, file: Path | None) -> int:
+    name = f"moviemetric-{datetime.now(UTC):%Y%m%d-%H%M%S}.tar.gz"
+    target = (file or Path(name)).expanduser().absolute()
+    try:
+        manifest = export_dump(stack, target, say=_say)
+    except OSError as error:
+        return _fail(f"{error.filename or target} could not be written: {error.strerror}")
+    _say(f"\n{target} ({target.stat().st_size / 2**20:.1f} MiB) holds")
+    _describe(manifest)
+    return 0
+
+
+def _import_dump(stack: Stack, file: Path, *, force: bool) -> int:
+    manifest = import_dump(stack, file.expanduser(), force=force, say=_say)
+    _say(f"\neverything is up, with what was exported at {manifest.created_at:%Y-%m-%d %H:%M} UTC:")
+    _describe(manifest)
+    _say(f"  API           {stack.settings().http('GATEWAY')}/api/v1")
+    return 0
+
+
+def _describe(manifest: Manifest) -> None:
+    for name, schema in manifest.schemas.items():
+        rows = sum(schema.tables.values())
+        _say(f"  {rows:>10,} rows in {len(schema.tables)} tables of the schema {name}")
+    parked = sum(count for queue, count in manifest.messages.items() if queue.endswith(".dead"))
+    waiting = sum(manifest.messages.values()) - parked
+    _say(f"  {waiting:>10,} messages in queues, and {parked:,} parked ones")
+    _say(f"  {len(manifest.uploads):>10,} uploads")
 
 
 def _status(stack: Stack) -> int:

@@ -112,6 +112,17 @@ class ProcessId:
         """The process and all its living descendants, parents first; empty when it is not alive."""
         return [self, *descendants(self.pid)] if self.alive else []
 
+    def environment(self) -> dict[str, str]:
+        """The environment that it was started with; empty when it is not alive."""
+        try:
+            entries = (_PROC / str(self.pid) / "environ").read_bytes().split(b"\0")
+        except (FileNotFoundError, ProcessLookupError):
+            return {}
+        if not self.alive:
+            return {}
+        pairs = (os.fsdecode(entry).partition("=") for entry in entries)
+        return {name: value for name, separator, value in pairs if separator}
+
     def resident_bytes(self) -> int:
         """Resident memory of the process and its descendants.
 

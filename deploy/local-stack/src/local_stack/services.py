@@ -24,7 +24,8 @@ _READY_SECONDS = 60.0
 @dataclass(frozen=True, slots=True)
 class Service:
     """One service. `port_name` is its port's name in the settings; `migrate` is empty for a service
-    that keeps nothing and declares nothing."""
+    that keeps nothing and declares nothing; `module` is its package when it has tables in a schema
+    named `schema`."""
 
     name: str
     port_name: str
@@ -33,6 +34,8 @@ class Service:
     migrate: tuple[str, ...]
     env: Mapping[str, str]
     ready_path: str = "/ready"
+    schema: str | None = None
+    module: str | None = None
 
     @property
     def ready_url(self) -> str:
@@ -44,11 +47,19 @@ def service_table(settings: Settings, environ: Mapping[str, str]) -> list[Servic
     """All services of a stack with these settings, in the order of the status table."""
     base = settings.service_environment(environ)
 
-    def service(name: str, port_name: str, module: str) -> Service:
+    def service(name: str, port_name: str, module: str, schema: str | None) -> Service:
         port = settings.ports[port_name]
         command = (sys.executable, "-m", module)
-        env = {**base, "HTTP_PORT": str(port)}
-        return Service(name, port_name, port, command, (*command, "migrate"), env)
+        return Service(
+            name=name,
+            port_name=port_name,
+            port=port,
+            command=command,
+            migrate=(*command, "migrate"),
+            env={**base, "HTTP_PORT": str(port)},
+            schema=schema,
+            module=module,
+        )
 
     standin = Service(
         name="tmdb-standin",
@@ -61,11 +72,11 @@ def service_table(settings: Settings, environ: Mapping[str, str]) -> list[Servic
     )
     return [
         *([standin] if settings.tmdb_standin else []),
-        service("ingest-service", "INGEST", "ingest_service"),
-        service("rating-service", "RATING", "rating_service"),
-        service("compute-service", "COMPUTE", "compute_service"),
-        service("search-indexer", "SEARCH", "search_indexer"),
-        service("gateway", "GATEWAY", "gateway"),
+        service("ingest-service", "INGEST", "ingest_service", "catalog"),
+        service("rating-service", "RATING", "rating_service", "rating"),
+        service("compute-service", "COMPUTE", "compute_service", "compute"),
+        service("search-indexer", "SEARCH", "search_indexer", "search"),
+        service("gateway", "GATEWAY", "gateway", None),
     ]
 
 

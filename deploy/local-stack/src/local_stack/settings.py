@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
-from local_stack.accounts import can_enter, private_file, server_account
+from local_stack.accounts import can_enter, private_file, private_folder, server_account
 from local_stack.ports import free_port, is_free
 
 PREFERRED_PORTS: Mapping[str, int] = {
@@ -44,7 +45,10 @@ class HomeError(Exception):
 class Home:
     """The folder of one local stack."""
 
-    _PARTS = ("env", "lock", "logs", "run", "postgresql", "rabbitmq", "redis", "catalogue-loaded")
+    _PARTS = (
+        *("env", "lock", "logs", "run", "postgresql", "rabbitmq", "redis", "uploads"),
+        *("catalogue-loaded", "restore-unfinished", "exporting", "restoring"),
+    )
 
     def __init__(self, folder: Path) -> None:
         """Name the folder; nothing is created."""
@@ -53,7 +57,16 @@ class Home:
         self.lock_file = self.folder / "lock"
         self.logs = self.folder / "logs"
         self.run = self.folder / "run"
+        self.uploads = self.folder / "uploads"
         self.catalogue_loaded = self.folder / "catalogue-loaded"
+        self.restore_unfinished = self.folder / "restore-unfinished"
+        self.exporting = self.folder / "exporting"
+        self.restoring = self.folder / "restoring"
+
+    @property
+    def parts(self) -> list[Path]:
+        """Everything that a local stack makes in its home."""
+        return [self.folder / name for name in self._PARTS]
 
     def create(self) -> None:
         """Create the folder. Raises HomeError when it is not ours or cannot be entered."""
@@ -71,11 +84,11 @@ class Home:
                 f"{self.folder} cannot be entered by the account {account.name}, which PostgreSQL "
                 "runs as. Set MOVIEMETRIC_HOME to a folder that every account can enter."
             )
+        private_folder(self.uploads, None)
 
     def empty(self) -> None:
         """Delete everything that a local stack makes, and nothing else that lies there."""
-        for part in self._PARTS:
-            path = self.folder / part
+        for path in self.parts:
             if path.is_dir():
                 _delete(path)
             else:
@@ -125,6 +138,9 @@ class Settings:
     tmdb_base_url: str
     tmdb_standin: bool
     search_backend: str
+    own_uploads: Path
+    """The folder for uploads in the stack's home."""
+    upload_store_url: str = ""
     moved: dict[str, int] = field(default_factory=dict[str, int])
     """Ports that were taken by somebody else, with what they were."""
 
@@ -142,6 +158,8 @@ class Settings:
             tmdb_base_url=known.get("TMDB_BASE_URL", ""),
             tmdb_standin=known.get("TMDB_STANDIN") != "no",
             search_backend=known.get("SEARCH_BACKEND", ""),
+            own_uploads=home.uploads,
+            upload_store_url=known.get("UPLOAD_STORE_URL", ""),
         )
         if not known:
             settings.choose(environ, lambda _: False)
@@ -171,6 +189,10 @@ class Settings:
             self.tmdb_base_url = elsewhere or (standin if self.tmdb_standin else _REAL_TMDB)
         if not ours("SEARCH"):
             self.search_backend = environ.get("SEARCH_BACKEND") or "postgres"
+        # two services share the store: as long as one of them runs, it stays where it is
+        if not self.upload_store_url or not (ours("INGEST") or ours("GATEWAY")):
+            own = self.own_uploads.as_uri()
+            self.upload_store_url = environ.get("UPLOAD_STORE_URL") or own
 
     def save(self, home: Home) -> None:
         """Remember everything."""
@@ -181,12 +203,19 @@ class Settings:
             f"TMDB_BASE_URL={self.tmdb_base_url}",
             f"TMDB_STANDIN={'yes' if self.tmdb_standin else 'no'}",
             f"SEARCH_BACKEND={self.search_backend}",
+            f"UPLOAD_STORE_URL={self.upload_store_url}",
         ]
         private_file(home.env_file, "\n".join(lines) + "\n", None)
 
     def http(self, name: str) -> str:
         """Base URL of the HTTP server that has this port."""
         return f"http://127.0.0.1:{self.ports[name]}"
+
+    @property
+    def uploads_folder(self) -> Path | None:
+        """Where uploads are kept; None when that is no folder of this machine."""
+        parts = urlsplit(self.upload_store_url)
+        return Path(unquote(parts.path)) if parts.scheme == "file" else None
 
     def connections(self) -> dict[str, str]:
         """How to reach everything: what `make env` prints and what the services are told."""
@@ -213,7 +242,11 @@ class Settings:
     def service_environment(self, environ: Mapping[str, str]) -> dict[str, str]:
         """The user's environment with this stack's connections over it."""
         defaults = {"LOG_LEVEL": "INFO", "PYTHONUNBUFFERED": "1"}
-        own = {"HTTP_HOST": "127.0.0.1", "TMDB_STANDIN_HOST": "127.0.0.1"}
+        own = {
+            "HTTP_HOST": "127.0.0.1",
+            "TMDB_STANDIN_HOST": "127.0.0.1",
+            "UPLOAD_STORE_URL": self.upload_store_url,
+        }
         if self.tmdb_standin:
             own["TMDB_API_KEY"] = _STANDIN_KEY
             # TMDB's limit is not the stand-in's.

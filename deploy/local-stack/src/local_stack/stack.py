@@ -8,17 +8,18 @@ import fcntl
 import os
 import signal
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 
 from local_stack import catalogue
 from local_stack.processes import end, in_parallel
 from local_stack.procfs import ProcessId
-from local_stack.servers import PostgresServer, RabbitPorts, RabbitServer, RedisServer, Server
+from local_stack.servers import PostgresServer, RabbitPorts, RabbitServer, RedisServer
 from local_stack.services import STOP_SECONDS, Service, ServiceProcess, service_table
 from local_stack.settings import Home, Settings
 
@@ -36,6 +37,17 @@ class UpError(Exception):
     """Something did not start. The message names each failure, with its log's last lines."""
 
 
+class UnfinishedRestoreError(Exception):
+    """A dump was restored in part, which must not be taken for the whole."""
+
+    def __init__(self) -> None:
+        """Say what to do."""
+        super().__init__(
+            "restoring a dump into this stack was interrupted or failed, so its data are not "
+            "whole. `make import-dump DUMP=<file> FORCE=1` begins anew; `make reset` empties it."
+        )
+
+
 class BusyError(Exception):
     """Another command holds the stack for too long."""
 
@@ -50,6 +62,14 @@ class Row:
     state: str
     rss: int | None
     uptime: float | None
+
+
+class Servers(NamedTuple):
+    """The servers of a stack."""
+
+    postgres: PostgresServer
+    rabbit: RabbitServer
+    redis: RedisServer
 
 
 class Stack:
@@ -83,20 +103,12 @@ class Stack:
         Raises UpError; what did start stays up.
         """
         self.home.create()
-        with self._locked():
-            settings = Settings.load(self.home, self._environ)
-            settings.choose(self._environ, self._port_is_ours)
-            settings.save(self.home)
-            for name, port in settings.moved.items():
-                self._say(
-                    f"port {port} is taken by another program: {name.lower().replace('_', '-')} "
-                    f"uses {settings.ports[name]}"
-                )
-            if settings.moved:
-                # what still runs has been told the old ports
-                self._stop_services()
-            started = self._start_servers(settings)
-            started |= self._start_services(self._services(settings))
+        with self.locked():
+            if self.home.restore_unfinished.exists():
+                raise UnfinishedRestoreError
+            settings = self.choose_settings()
+            started = self.start_servers(settings)
+            started |= self.start_services(self.services(settings))
             self._load_sample(settings)
         return started
 
@@ -104,14 +116,14 @@ class Stack:
         """Stop everything, services first; data are kept. True when anything was running."""
         if not self.home.run.exists():
             return False
-        with self._locked():
+        with self.locked():
             return self._down(keep=True)
 
     def reset(self) -> None:
         """Stop everything and delete all data, logs and settings."""
         if not self.home.folder.exists():
             return
-        with self._locked():
+        with self.locked():
             self._down(keep=False)
             self.home.empty()
 
@@ -123,7 +135,7 @@ class Stack:
         ]
         rows += [
             self._row(service.service.name, service.service.port, service.ready)
-            for service in self._services(settings)
+            for service in self.services(settings)
         ]
         return rows
 
@@ -131,28 +143,75 @@ class Stack:
         """What is remembered; remembered from now on when nothing was."""
         if not self.home.env_file.exists():
             self.home.create()
-            with self._locked():
+            with self.locked():
                 settings = Settings.load(self.home, self._environ)
                 settings.save(self.home)
         return Settings.load(self.home, self._environ)
 
-    def _start_servers(self, settings: Settings) -> bool:
-        absent = [server for server in self._servers(settings) if not server.running]
+    # What `up` and `down` are made of, for what else needs the stack in parts. The caller holds it.
+
+    def choose_settings(self, *, keep: Collection[str] = ()) -> Settings:
+        """Settle what depends on the machine and the environment, and remember it; the choices that
+        go with the ports named in `keep` stay as they are."""
+        settings = Settings.load(self.home, self._environ)
+        settings.choose(self._environ, lambda name: name in keep or self._port_is_ours(name))
+        settings.save(self.home)
+        for name, port in settings.moved.items():
+            self._say(
+                f"port {port} is taken by another program: {name.lower().replace('_', '-')} "
+                f"uses {settings.ports[name]}"
+            )
+        if settings.moved:
+            # what still runs has been told the old ports
+            self.stop_services()
+        return settings
+
+    def start_servers(self, settings: Settings) -> bool:
+        """Start the servers that do not run; True when there were any. Raises UpError."""
+        absent = [server for server in self.servers(settings) if not server.running]
         if absent:
             self._say(f"starting {', '.join(server.name for server in absent)}")
         # also the running ones: an interrupted start may have left one that is still booting
-        self._all({server.name: server.start for server in self._servers(settings)})
+        self._all({server.name: server.start for server in self.servers(settings)})
         return bool(absent)
 
-    def _start_services(self, services: list[ServiceProcess]) -> bool:
+    def stop_servers(self, settings: Settings) -> None:
+        """Stop the servers; data are kept."""
+        in_parallel({server.name: server.stop for server in self.servers(settings)})
+
+    def migrate(self, services: Sequence[ServiceProcess]) -> None:
+        """Bring schemas and queues up to date. Raises UpError."""
+        self._all({service.service.name: service.migrate for service in services})
+
+    def start_services(self, services: Sequence[ServiceProcess]) -> bool:
+        """Migrate and start the services that do not run, and wait until all of them serve; True
+        when there were any. Raises UpError."""
         absent = [service for service in services if not service.running]
         if absent:
             names = ", ".join(service.service.name for service in absent)
             self._say(f"migrating and starting {names}")
-            self._all({service.service.name: service.migrate for service in absent})
+            self.migrate(absent)
             self._all({service.service.name: service.launch for service in absent})
         self._all({service.service.name: service.wait_ready for service in services})
         return bool(absent)
+
+    def stop_services(self, only: Collection[str] | None = None) -> bool:
+        """Stop all services, or those with these names; True when any was running."""
+        services = self.running_services()
+        if only is not None:
+            services = {name: services[name] for name in only if name in services}
+        if services:
+            self._say(f"stopping {', '.join(sorted(services))}")
+            self._stop(services, STOP_SECONDS)
+        return bool(services)
+
+    def running_services(self) -> dict[str, ProcessId]:
+        """The services that run, by name."""
+        return {
+            name: process
+            for name, process in self._running().items()
+            if name not in _SERVERS and name != _EPMD
+        }
 
     def _all(self, jobs: Mapping[str, Callable[[], object]]) -> None:
         failures = in_parallel(jobs)
@@ -185,13 +244,13 @@ class Stack:
 
     def _down(self, *, keep: bool) -> bool:
         settings = Settings.load(self.home, self._environ)
-        services = self._stop_services()
+        services = self.stop_services()
         servers = self._running()
         if servers:
             self._say(f"stopping {', '.join(sorted(servers))}")
             jobs = {
                 server.name: server.stop if keep else server.kill
-                for server in self._servers(settings)
+                for server in self.servers(settings)
             }
             in_parallel(jobs)
         # whatever a changed table or settings file does not name any more
@@ -199,17 +258,6 @@ class Stack:
         for pid_file in self.home.run.glob("*.pid"):
             pid_file.unlink()
         return services or bool(servers)
-
-    def _stop_services(self) -> bool:
-        services = {
-            name: process
-            for name, process in self._running().items()
-            if name not in _SERVERS and name != _EPMD
-        }
-        if services:
-            self._say(f"stopping {', '.join(sorted(services))}")
-            self._stop(services, STOP_SECONDS)
-        return bool(services)
 
     def _stop(self, processes: Mapping[str, ProcessId], seconds: float) -> None:
         def job(process: ProcessId) -> Callable[[], object]:
@@ -230,13 +278,23 @@ class Stack:
             owners[service.port_name] = service.name
         return owners.get(port_name) in running
 
-    def _servers(self, settings: Settings) -> list[Server]:
+    def servers(self, settings: Settings) -> "Servers":
+        """The servers, whether they run or not."""
         ports = settings.ports
 
         def places(name: str) -> tuple[Path, Path, Path]:
             home = self.home
             return home.folder / name, home.logs / f"{name}.log", home.run / f"{name}.pid"
 
+        folder, log, pid_file = places(PostgresServer.name)
+        postgres = PostgresServer(
+            folder,
+            port=ports["POSTGRES"],
+            password=settings.postgres_password,
+            owned=False,
+            log=log,
+            pid_file=pid_file,
+        )
         folder, log, pid_file = places(RabbitServer.name)
         rabbit = RabbitServer(
             folder,
@@ -251,30 +309,23 @@ class Stack:
             log=log,
             pid_file=pid_file,
         )
-        folder, log, pid_file = places(PostgresServer.name)
-        postgres = PostgresServer(
-            folder,
-            port=ports["POSTGRES"],
-            password=settings.postgres_password,
-            owned=False,
-            log=log,
-            pid_file=pid_file,
-        )
         folder, log, pid_file = places(RedisServer.name)
         redis = RedisServer(folder, port=ports["REDIS"], owned=False, log=log, pid_file=pid_file)
-        return [postgres, rabbit, redis]
+        return Servers(postgres, rabbit, redis)
 
-    def _services(self, settings: Settings) -> list[ServiceProcess]:
-        return [
-            ServiceProcess(
-                service,
-                cwd=self.root,
-                log=self.home.logs / f"{service.name}.log",
-                pid_file=self.home.run / f"{service.name}.pid",
-                owned=False,
-            )
-            for service in self._table(settings, self._environ)
-        ]
+    def services(self, settings: Settings) -> list[ServiceProcess]:
+        """The services of the table, whether they run or not."""
+        return [self.process(service) for service in self._table(settings, self._environ)]
+
+    def process(self, service: Service) -> ServiceProcess:
+        """A service as a process of this stack."""
+        return ServiceProcess(
+            service,
+            cwd=self.root,
+            log=self.home.logs / f"{service.name}.log",
+            pid_file=self.home.run / f"{service.name}.pid",
+            owned=False,
+        )
 
     def _row(self, name: str, port: int, serving: Callable[[], bool] | None) -> Row:
         process = ProcessId.read(self.home.run / f"{name}.pid")
@@ -288,7 +339,7 @@ class Stack:
         return Row(name, process.pid, port, state, process.resident_bytes(), process.uptime)
 
     @contextmanager
-    def _locked(self) -> Generator[None]:
+    def locked(self) -> Generator[None]:
         """Hold the stack alone; a second command waits for the first."""
         self.home.folder.mkdir(parents=True, exist_ok=True)
         deadline = time.monotonic() + _LOCK_SECONDS

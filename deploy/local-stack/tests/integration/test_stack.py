@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import psycopg
@@ -16,10 +16,9 @@ import pytest
 from local_stack.ports import free_port
 from local_stack.processes import wait_for
 from local_stack.procfs import ProcessId
-from local_stack.pytest_plugin import scratch_folder
 from local_stack.services import Service
 from local_stack.settings import PREFERRED_PORTS, Home, Settings
-from local_stack.stack import Stack, UpError
+from local_stack.stack import Stack, UnfinishedRestoreError, UpError
 
 PROGRAM = Path(__file__).with_name("fake_service.py")
 FILMS = [5, 11, 27205]
@@ -55,30 +54,6 @@ class Bench:
     def alive(self) -> list[str]:
         files = self.home.run.glob("*.pid")
         return sorted(file.stem for file in files if ProcessId.read(file) is not None)
-
-
-# the daemons are meant to outlive who starts them, so somebody has to outlive the tests
-GUARD = """
-import os, shutil, sys
-from pathlib import Path
-from local_stack.settings import Home
-from local_stack.stack import Stack
-sys.stdin.read()
-folder = Path(sys.argv[1])
-Stack(folder, Home(folder / "home of the stack"), os.environ, say=lambda _: None).reset()
-shutil.rmtree(folder)
-"""
-
-
-@pytest.fixture(scope="module")
-def guarded_folder() -> Generator[Path]:
-    """A folder; when the test run ends, however it ends, the stack in it is taken down."""
-    folder = scratch_folder()
-    with subprocess.Popen(
-        [sys.executable, "-c", GUARD, folder], stdin=subprocess.PIPE, start_new_session=True
-    ):
-        yield folder
-    assert not folder.exists()
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +153,16 @@ def test_a_service_that_fails_is_named_with_its_log(bench: Bench) -> None:
     assert "ingest-service: migrate failed (exit status 1)" in str(caught.value)
     assert "    relation movies is not what it should be" in str(caught.value)
     assert "gateway" in bench.alive()
+
+
+def test_a_stack_that_was_restored_in_part_does_not_start(bench: Bench) -> None:
+    bench.home.restore_unfinished.touch()
+    try:
+        with pytest.raises(UnfinishedRestoreError, match="make reset"):
+            bench.stack.up()
+    finally:
+        bench.home.restore_unfinished.unlink()
+    assert bench.stack.up() is True
 
 
 def test_down_keeps_the_data_and_reset_does_not(bench: Bench) -> None:

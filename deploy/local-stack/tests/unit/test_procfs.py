@@ -90,3 +90,12 @@ def test_the_whole_tree_is_seen_and_ended() -> None:
         assert root.resident_bytes() > tree[1].resident_bytes() > 0
         end(root, signal.SIGTERM, 5.0)
         assert not any(member.alive for member in tree)
+
+
+def test_the_environment_is_that_of_the_start() -> None:
+    given = {"PATH": os.environ["PATH"], "MOVIEMETRIC_TEST": "a=b\nc", "EMPTY": ""}
+    with subprocess.Popen(["sleep", "60"], env=given) as process:
+        found = identity(process)
+        assert found.environment() == given
+        process.kill()
+    assert found.environment() == {}

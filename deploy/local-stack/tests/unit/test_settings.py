@@ -20,6 +20,7 @@ def settings_with(ports: dict[str, int]) -> Settings:
         tmdb_base_url="",
         tmdb_standin=True,
         search_backend="",
+        own_uploads=Path("/home of the stack/uploads"),
     )
 
 
@@ -131,11 +132,46 @@ def test_services_get_the_users_environment_and_the_stacks_connections() -> None
     assert {key: gateway.env.get(key) for key in expected} == expected
 
 
+def test_uploads_are_kept_in_the_home() -> None:
+    settings = settings_with(free_ports())
+    settings.choose({"UPLOAD_S3_REGION": "eu-1"}, nobody_runs)
+    services = {service.name: service for service in service_table(settings, {})}
+    for name in ("gateway", "ingest-service"):
+        environment = services[name].env
+        assert environment["UPLOAD_STORE_URL"] == "file:///home%20of%20the%20stack/uploads"
+    assert settings.uploads_folder == Path("/home of the stack/uploads")
+
+
+def test_the_users_upload_store_wins_and_stays_while_a_service_uses_it(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    environ = {"UPLOAD_STORE_URL": "s3://films/uploads", "UPLOAD_S3_REGION": "eu-1"}
+    settings = Settings.load(home, environ)
+    settings.save(home)
+    gateway = service_table(settings, environ)[-1]
+    assert gateway.env["UPLOAD_STORE_URL"] == "s3://films/uploads"
+    assert gateway.env["UPLOAD_S3_REGION"] == "eu-1"
+    assert settings.uploads_folder is None
+
+    remembered = Settings.load(home, {})
+    remembered.choose({}, lambda name: name == "GATEWAY")
+    assert remembered.upload_store_url == "s3://films/uploads"
+    remembered.choose({}, nobody_runs)
+    assert remembered.uploads_folder == home.uploads
+
+
+def test_others_cannot_read_the_uploads(open_folder: Path) -> None:
+    home = Home(open_folder / "home")
+    home.create()
+    assert home.uploads.stat().st_mode & 0o777 == 0o700
+
+
 def test_reset_deletes_only_what_the_stack_made(open_folder: Path) -> None:
     home = Home(open_folder / "home")
     home.create()
     settings_with(free_ports()).save(home)
     (home.folder / "thesis.txt").write_text("precious")
+    (home.uploads / "upload-1").write_text("title")
+    home.restore_unfinished.touch()
     home.empty()
     assert [path.name for path in home.folder.iterdir()] == ["thesis.txt"]
     (home.folder / "thesis.txt").unlink()

@@ -25,9 +25,14 @@ _ROLE = "moviemetric"
 _DATABASE = "moviemetric"
 _PACKAGE = "postgresql"
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
-
-
 _DROP_TRIES = 20
+_MAINTENANCE = "postgres"
+# of pg_dump and pg_restore
+_COPY_SECONDS = 6 * 3600.0
+
+
+class SqlError(RuntimeError):
+    """PostgreSQL refused a statement; the message holds both."""
 
 
 def _programs() -> Path:
@@ -81,7 +86,12 @@ class PostgresServer(Server):
             "listen_addresses": "127.0.0.1",
             "port": str(self.port),
             "unix_socket_directories": "",
-            "shared_buffers": "128MB",
+            "shared_buffers": "256MB",
+            # a large import would otherwise force a checkpoint every few seconds, after each of
+            # which whole pages are written to the log again
+            "max_wal_size": "4GB",
+            "checkpoint_timeout": "15min",
+            "wal_compression": "lz4",
             "max_connections": "100",
             "password_encryption": "scram-sha-256",
             "timezone": "UTC",
@@ -140,8 +150,16 @@ class PostgresServer(Server):
             and lines[7].strip() == "ready"
         )
 
-    def execute(self, sql: str, database: str = _DATABASE) -> str:
-        """Run SQL through psql; returns its unaligned output. Raises RuntimeError on an error."""
+    @property
+    def major(self) -> int:
+        """Major version of the programs, such as 15."""
+        answer = subprocess.run(  # noqa: S603 - no shell
+            [str(self._bin / "postgres"), "--version"], capture_output=True, text=True, check=True
+        )
+        return int(re.findall(r"\d+", answer.stdout)[0])
+
+    def execute(self, sql: str, database: str = _DATABASE, seconds: float = 60.0) -> str:
+        """Run SQL through psql; returns its unaligned output. Raises SqlError."""
         result = subprocess.run(  # noqa: S603 - no shell
             [
                 str(self._bin / "psql"),
@@ -149,42 +167,84 @@ class PostgresServer(Server):
                 "--quiet",
                 "--no-align",
                 "--tuples-only",
-                "--no-password",
                 "--set=ON_ERROR_STOP=1",
-                "--host=127.0.0.1",
-                f"--port={self.port}",
-                f"--username={self.user}",
-                f"--dbname={database}",
+                *self._connection(database),
                 f"--command={sql}",
             ],
-            env={**os.environ, "PGPASSWORD": self.password, "PGCONNECT_TIMEOUT": "10"},
+            env=self._client_environment(),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=seconds,
             check=False,
         )
         if result.returncode != 0:
-            raise RuntimeError(f"{sql!r} failed: {result.stderr.strip()}")
+            raise SqlError(f"{sql!r} failed: {result.stderr.strip()}")
         return result.stdout.strip()
+
+    def dump(self, file: Path) -> None:
+        """Write the whole database as of one moment, uncompressed, in pg_dump's custom format.
+
+        Raises StartError.
+        """
+        options = ["--format=custom", "--compress=0", "--no-owner", "--no-privileges"]
+        self._client("pg_dump", *options, f"--file={file}", *self._connection(_DATABASE))
+
+    def restore(self, file: Path) -> None:
+        """Drop the database and make it anew from what `dump` wrote: all of it or, when that fails,
+        an empty one. Raises StartError."""
+        self.drop_database(_DATABASE)
+        self.create_database(_DATABASE)
+        options = ["--no-owner", "--no-privileges", "--exit-on-error", "--single-transaction"]
+        self._client("pg_restore", *options, *self._connection(_DATABASE), str(file))
+
+    def _connection(self, database: str) -> list[str]:
+        return [
+            "--no-password",
+            "--host=127.0.0.1",
+            f"--port={self.port}",
+            f"--username={self.user}",
+            f"--dbname={database}",
+        ]
+
+    def _client_environment(self) -> dict[str, str]:
+        # the user's own PGOPTIONS, PGSSLMODE and so on are meant for other servers
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("PG")}
+        return {**inherited, "PGPASSWORD": self.password, "PGCONNECT_TIMEOUT": "10"}
+
+    def _client(self, program: str, *arguments: str) -> None:
+        run_to_end(
+            f"{self.name}: {program}",
+            [str(self._bin / program), *arguments],
+            seconds=_COPY_SECONDS,
+            log=self.log,
+            cwd=Path("/"),
+            env=self._client_environment(),
+        )
 
     def create_database(self, name: str) -> str:
         """Create an empty database; returns its URL."""
-        self.execute(f"CREATE DATABASE {_checked(name)}")
+        self.execute(f"CREATE DATABASE {_checked(name)}", _MAINTENANCE)
         return self.url_of(name)
 
     def drop_database(self, name: str) -> None:
         """Drop a database, ending the sessions that use it."""
-        drop = f"DROP DATABASE IF EXISTS {_checked(name)} WITH (FORCE)"
-        for _ in range(_DROP_TRIES - 1):
-            # an autovacuum worker belongs to a superuser, whose sessions our role may not end;
-            # it goes away by itself
+        # Not WITH (FORCE), which gives up at an autovacuum worker: that belongs to a superuser,
+        # whose sessions our role may not end. A plain DROP asks such workers to go away.
+        end = (
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"  # noqa: S608 - checked
+            f" WHERE datname = '{_checked(name)}' AND usename = current_user"
+        )
+        drop = f"DROP DATABASE IF EXISTS {_checked(name)}"
+        for attempt in range(_DROP_TRIES):
+            self.execute(end, _MAINTENANCE)
             try:
-                self.execute(drop)
-            except RuntimeError:
+                self.execute(drop, _MAINTENANCE)
+            except SqlError:
+                if attempt == _DROP_TRIES - 1:
+                    raise
                 time.sleep(0.5)
             else:
                 return
-        self.execute(drop)
 
     def _create_cluster(self) -> None:
         # made under another name, so that an interrupt leaves nothing that looks complete
