@@ -6,6 +6,7 @@ it does. Exits with 1 when a figure misses its target.
 
 import argparse
 import itertools
+import os
 import shutil
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from freshness import freshness
 from harness import LiveStack, eventually
 from harness.clients import cloud_event
 from harness.live_stack import MODULES, ROOT
+from imports import imported, seconds_until_told
 from load import Result, get, measure, post_json
 from local_stack.procfs import ProcessId, descendants
 from local_stack.pytest_plugin import scratch_folder
@@ -29,6 +31,9 @@ from local_stack.servers import PostgresServer, RabbitServer, RedisServer
 COUNT = 40_000
 SINGLE_COUNT = 4_000
 REGISTERED = 300
+# A million films take the chart and the search some minutes.
+TELL = os.environ.get("UNTIL_TOLD") == "1"
+IMPORTED = int(os.environ.get("IMPORTED_ROWS", "1000000"))
 
 
 class Report:
@@ -174,6 +179,26 @@ def bench_reading(stack: LiveStack, report: Report) -> None:
     report.line("  p99", f"{result.percentile(99) * 1000:.1f} ms")
 
 
+def bench_imports(stack: LiveStack, report: Report) -> None:
+    """A large upload, from the first row read to the last one committed."""
+    report.title(f"{IMPORTED:,} rows of the IMDB upload format")
+    with tempfile.TemporaryDirectory() as folder:
+        found = imported(stack, Path(folder), IMPORTED)
+    ratio = found.rate / found.bare_rate
+    report.line("imported: keys, records, merged columns, six indexes", f"{found.rate:,.0f}/s")
+    report.line("bare COPY of the same rows into one table", f"{found.bare_rate:,.0f}/s")
+    report.line("  ratio", f"{ratio:.3f}x", ">= 0.15x", ok=ratio >= 0.15)
+    check(found.reads, 200)
+    p99 = found.reads.percentile(99) * 1000
+    report.line("p99 of a cached read meanwhile", f"{p99:.1f} ms", "< 100 ms", ok=p99 < 100)
+    for name, size in found.peak_memory.items():
+        small = size < 250 * 2**20
+        report.line(f"peak memory of {name}", f"{size / 2**20:,.0f} MiB", "< 250 MiB", ok=small)
+    if TELL:
+        seconds = seconds_until_told(stack)
+        report.line("until the chart and the search have all of them", f"{seconds:,.0f} s")
+
+
 def memory_of(pid: int) -> int:
     """Bytes in memory, those that several processes share divided among them."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
@@ -200,14 +225,16 @@ BENCHES = {
     "gateway": bench_gateway,
     "freshness": bench_freshness,
     "reading": bench_reading,
+    "imports": bench_imports,
 }
 
 
 def main() -> int:
-    """Run the benches that were asked for, all of them by default."""
+    """Run the benches that were asked for; all but the long one by default."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("only", nargs="*", choices=[*BENCHES, []], help="all of them by default")
-    only = parser.parse_args().only or list(BENCHES)
+    parser.add_argument("only", nargs="*", choices=[*BENCHES, []], help="all but imports if none")
+    usual = [name for name in BENCHES if name != "imports"]
+    only = parser.parse_args().only or usual
     report = Report()
     started = time.monotonic()
     with quiet_stack() as (stack, servers):

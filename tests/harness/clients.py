@@ -3,10 +3,13 @@
 import json
 import time
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import httpx
+
+from harness.waiting import eventually
 
 BATCH_JSON = "application/cloudevents-batch+json"
 
@@ -65,6 +68,32 @@ class Api:
             left = refused + left[batch:]
             if refused:
                 time.sleep(0.1)
+
+    def upload(self, file: Path, **options: Any) -> str:
+        """Hand a file in; the id of its job."""
+        with file.open("rb") as content:
+            answer = self.http.post(
+                "/upload", files={"file": (file.name, content)}, params=options, timeout=120
+            )
+        assert answer.status_code == 202, answer.text
+        return answer.json()["job_id"]
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        """Where a job stands."""
+        answer = self.http.get(f"/admin/jobs/{job_id}")
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def ended(self, job_id: str, *, seconds: float = 100) -> dict[str, Any]:
+        """The job, once it has ended."""
+        return eventually(
+            f"{job_id} to end",
+            lambda: (
+                job if (job := self.job(job_id))["state"] not in {"queued", "running"} else None
+            ),
+            seconds=seconds,
+            every=0.1,
+        )
 
     def close(self) -> None:
         """Close the connections."""

@@ -70,6 +70,7 @@ class LiveStack:
             "AMQP_URL": amqp_url,
             "DATABASE_URL": database_url,
             "REDIS_URL": redis_url,
+            "UPLOAD_STORE_URL": (folder / "uploads").absolute().as_uri(),
             "TMDB_BASE_URL": f"{self.urls['tmdb-standin']}/3",
             "TMDB_API_KEY": "stand-in",
             "TMDB_REQUESTS_PER_SECOND": "400",
@@ -180,7 +181,8 @@ class LiveStack:
             SELECT (SELECT count(*) FROM catalog.outbox) AS "catalog.outbox",
                    (SELECT count(*) FROM rating.outbox) AS "rating.outbox",
                    (SELECT count(*) FROM compute.outbox) AS "compute.outbox",
-                   (SELECT count(*) FROM search.outbox) AS "search.outbox"
+                   (SELECT count(*) FROM search.outbox) AS "search.outbox",
+                   (SELECT count(*) FROM catalog.announcements) AS "catalog.announcements"
         """)
         counts |= waiting
         return {name: count for name, count in counts.items() if count}
