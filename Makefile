@@ -15,7 +15,7 @@ FORCED := $(if $(filter command line,$(origin FORCE)),$(if $(filter-out 0 no fal
 LOG_LINES := $(if $(filter command line,$(origin LINES)),$(LINES),40)
 
 .PHONY: help bootstrap up down reset status logs env import export import-dump \
-	test check bench bench-import format lint typecheck imports lock
+	test check bench bench-import bench-bulk format lint typecheck imports lock
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \t\2/p' Makefile | expand -t 20
@@ -79,6 +79,9 @@ bench: bootstrap ## measure; needs a quiet machine
 
 bench-import: bootstrap ## a million rows uploaded, beside a bare COPY (IMPORTED_ROWS=1000000)
 	@.venv/bin/python tests/bench/run.py imports
+
+bench-bulk: bootstrap ## 2,000 films from a TMDB that limits, fails and hangs
+	@.venv/bin/python tests/bench/run.py bulk
 
 EXPORT := .venv/bin/uv export --quiet --all-packages --no-emit-workspace --no-header \
 	--format requirements.txt

@@ -17,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import bulk
 import consumption
 from freshness import freshness
 from harness import LiveStack, eventually
@@ -56,7 +57,7 @@ class Report:
 
 
 @contextmanager
-def quiet_stack() -> Generator[tuple[LiveStack, dict[str, object]]]:
+def quiet_stack(tmdb_rate: int) -> Generator[tuple[LiveStack, dict[str, object]]]:
     """All services on servers of their own that write to disk as in production."""
     folder = scratch_folder()
     with ExitStack() as stack:
@@ -71,7 +72,7 @@ def quiet_stack() -> Generator[tuple[LiveStack, dict[str, object]]]:
             management_url=rabbit.management_url,
             database_url=postgres.url,
             redis_url=redis.url_of(0),
-            env={"TMDB_REQUESTS_PER_SECOND": "400", "LOG_LEVEL": "WARNING"},
+            env={"TMDB_REQUESTS_PER_SECOND": str(tmdb_rate), "LOG_LEVEL": "WARNING"},
         )
         stack.enter_context(live)
         servers: dict[str, object] = {
@@ -199,6 +200,20 @@ def bench_imports(stack: LiveStack, report: Report) -> None:
         report.line("until the chart and the search have all of them", f"{seconds:,.0f} s")
 
 
+def bench_bulk(stack: LiveStack, report: Report) -> None:
+    """Films from a TMDB that allows 40 requests a second and fails one in twelve."""
+    report.title(f"A bulk run of {bulk.FILMS:,} films: 5% 429, 2% 500, 1% hang")
+    found = bulk.bulk_run(stack)
+    ratio = found.seconds / (found.needed / bulk.LIMIT)
+    peak, over = found.log["peak_per_second"], found.log["rate_limited"]
+    report.line("requests sent", f"{found.log['total']:,}")
+    report.line("  most in any second", f"{peak}", f"<= {bulk.LIMIT}", ok=peak <= bulk.LIMIT)
+    report.line("  refused as over the limit", f"{over}", "0", ok=over == 0)
+    report.line("films missing", f"{found.missing}", "0", ok=found.missing == 0)
+    report.line("time", f"{found.seconds:.1f} s")
+    report.line("  against one request a film", f"{ratio:.2f}x", "<= 1.3x", ok=ratio <= 1.3)
+
+
 def memory_of(pid: int) -> int:
     """Bytes in memory, those that several processes share divided among them."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
@@ -226,18 +241,21 @@ BENCHES = {
     "freshness": bench_freshness,
     "reading": bench_reading,
     "imports": bench_imports,
+    "bulk": bench_bulk,
 }
+# Minutes long, so only when asked for.
+LONG = ("imports", "bulk")
 
 
 def main() -> int:
     """Run the benches that were asked for; all but the long one by default."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("only", nargs="*", choices=[*BENCHES, []], help="all but imports if none")
-    usual = [name for name in BENCHES if name != "imports"]
+    parser.add_argument("only", nargs="*", choices=[*BENCHES, []], help="the short ones if none")
+    usual = [name for name in BENCHES if name not in LONG]
     only = parser.parse_args().only or usual
     report = Report()
     started = time.monotonic()
-    with quiet_stack() as (stack, servers):
+    with quiet_stack(bulk.LIMIT if "bulk" in only else 400) as (stack, servers):
         register(stack)
         for name in only:
             BENCHES[name](stack, report)

@@ -96,9 +96,8 @@ CONTENT = {
     "compute.movies": "movie_id, revision, removed, title, genres, vote_average, popularity",
     "compute.activity": "movie_id, kind, occurred_at, user_id, session_id",
     "search.documents": "movie_id, revision",
-    "catalog.movies": "movie_id, title, release_date, vote_average, vote_count",
-    "catalog.movie_genres JOIN catalog.genres USING (genre_id)": "movie_id, name",
-    "catalog.external_ids": "movie_id, source",
+    "catalog.movies": "movie_id, title, genres, aliases, release_date, vote_average, vote_count",
+    "catalog.film_keys": "key, movie_id",
 }
 
 

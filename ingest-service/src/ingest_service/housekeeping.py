@@ -2,12 +2,19 @@
 
 import logging
 from datetime import timedelta
+from typing import Final
 
 from service_kit import Database
 from service_kit.blobs import BlobStore
+from sqlalchemy import text
 
 from ingest_service.rejects import purge_rejects
 
+# An import that was cancelled or failed has no step any more in which to clear up.
+_FORGET_ENDED: Final = text("""
+    DELETE FROM import_unchanged AS noted USING jobs
+    WHERE jobs.job_id = noted.job_id AND jobs.finished_at IS NOT NULL
+""")
 _log = logging.getLogger(__name__)
 
 
@@ -31,6 +38,7 @@ class Housekeeping:
         """Raises Outage when the database or the store is away."""
         async with self._database.transaction() as connection:
             rows = await purge_rejects(connection, days=self._rejects_kept.days)
+            await connection.execute(_FORGET_ENDED)
         uploads = 0
         if self._blobs is not None:
             uploads = await self._blobs.purge(self._uploads_kept)

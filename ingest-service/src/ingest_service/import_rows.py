@@ -73,11 +73,14 @@ class UploadedFile:
         self._table = open_table(stream)
         self._rows = iter(self._table)
         self._first: list[Row | JsonRow | BadRow] = []
+        self._broken: UnreadableFileError | None = None
         sample = self._sample() if self._table.kind == "json" else None
         self.format = recognise(self._table.header, json_sample=sample, name=format_name)
 
     def rows(self) -> Iterator[Row | JsonRow | BadRow]:
         yield from self._first
+        if self._broken is not None:
+            raise self._broken
         yield from self._rows
 
     @property
@@ -85,10 +88,15 @@ class UploadedFile:
         return self._table.bytes_read
 
     def _sample(self) -> Mapping[str, object]:
-        for row in self._rows:
-            self._first.append(row)
-            if len(self._first) >= _SAMPLED:
-                break
+        try:
+            for row in self._rows:
+                self._first.append(row)
+                if len(self._first) >= _SAMPLED:
+                    break
+        except UnreadableFileError as error:
+            if not self._first:
+                raise
+            self._broken = error
         bodies = [row.body for row in self._first if isinstance(row, JsonRow)]
         return max(bodies, key=len) if bodies else {}
 
@@ -107,7 +115,8 @@ class RejectedRows:
     def rows(self) -> Iterator[Row | JsonRow | BadRow]:
         width = len(self.format.header)
         for rejection in self._rejections:
-            if len(rejection.text) == width:
+            # What could not be read has left marks in place of what stood there.
+            if rejection.whole and len(rejection.text) == width:
                 yield Row(rejection.line, list(rejection.text))
             else:
                 yield BadRow(rejection.line, rejection.reason, rejection.text)
@@ -152,7 +161,8 @@ class ChunkReader:
         for row in self._rows:
             chunk.rows += 1
             if isinstance(row, BadRow):
-                chunk.rejections.append(Rejection(row.line, None, row.reason, row.text))
+                unread = Rejection(row.line, None, row.reason, row.text, whole=False)
+                chunk.rejections.append(unread)
                 length += sum(map(len, row.text))
             elif isinstance(found := read(row), SourceRecord):
                 records.append((found, row))

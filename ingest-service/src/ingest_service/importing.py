@@ -8,7 +8,7 @@ result is that of one that never stopped. The next rows are read while the prese
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -25,8 +25,14 @@ from ingest_service.ledger import ContradictedError, Effect, Ledger, RefusedErro
 from ingest_service.merging import slot
 from ingest_service.reading import UnreadableFileError
 from ingest_service.records import Rejection, SourceRecord
-from ingest_service.rejects import MAX_KEPT, keep_rejects, read_rejects
-from ingest_service.repository import open_ledger, save
+from ingest_service.rejects import MAX_KEPT, MAX_TEXT_KEPT, keep_rejects, read_rejects
+from ingest_service.repository import (
+    forget_unchanged,
+    found_unchanged,
+    open_ledger,
+    remember_unchanged,
+    save,
+)
 from ingest_service.storing import fact_of
 
 _log = logging.getLogger(__name__)
@@ -34,8 +40,7 @@ _log = logging.getLogger(__name__)
 # A file of which nothing can be used ends early.
 _HOPELESS_AFTER: Final = 10_000
 _MAX_CONFLICTS: Final = 8
-# What a film has from an earlier import does not tell that this one has named it, and a dry run
-# writes nothing at all: which films a file has named is remembered here.
+# A dry run writes nothing, so that it has to remember itself which films the file has named.
 _MAX_REMEMBERED: Final = 500_000
 
 
@@ -45,6 +50,7 @@ class Tally:
 
     rows: int = 0
     rejected: int = 0
+    rejected_text: int = 0
     effects: Counter[str] = field(default_factory=Counter[str])
     skipped: Counter[str] = field(default_factory=Counter[str])
 
@@ -54,6 +60,7 @@ class Tally:
         return cls(
             rows=checkpoint.get("rows", 0),
             rejected=checkpoint.get("rejected", 0),
+            rejected_text=checkpoint.get("rejected_text", 0),
             effects=Counter(checkpoint.get("effects", {})),
             skipped=Counter(checkpoint.get("skipped", {})),
         )
@@ -63,6 +70,7 @@ class Tally:
         return {
             "rows": self.rows,
             "rejected": self.rejected,
+            "rejected_text": self.rejected_text,
             "effects": dict(self.effects),
             "skipped": dict(self.skipped),
         }
@@ -81,6 +89,7 @@ class Tally:
         return Tally(
             rows=self.rows + chunk.rows,
             rejected=self.rejected + len(chunk.rejections) + refused,
+            rejected_text=self.rejected_text,
             effects=self.effects + effects,
             skipped=self.skipped + chunk.skipped,
         )
@@ -115,7 +124,8 @@ class Imports:
             if not running.job.checkpoint.get("finished"):
                 source = await self._open(running.job)
                 size = await self._size(running.job)
-                await _Import(running, source, size).run()
+                retried = await self._retried(running.job)
+                await _Import(running, source, size, retried).run()
         except JobCancelled:
             await self._delete_upload(running.job)
             raise
@@ -143,6 +153,9 @@ class Imports:
         if earlier is None or earlier.kind != "import" or earlier.finished_at is None:
             msg = f"{earlier_id} is no import that has ended"
             raise JobFailed(msg)
+        if earlier.request.get("dry_run"):
+            msg = f"{earlier_id} was a dry run; upload its file again"
+            raise JobFailed(msg)
         if "format" not in earlier.checkpoint:
             msg = f"{earlier_id} read no rows; upload its file again"
             raise JobFailed(msg)
@@ -151,6 +164,17 @@ class Imports:
             header=earlier.checkpoint["header"],
             format_name=earlier.checkpoint["format"],
         )
+
+    async def _retried(self, job: Job) -> list[str]:
+        """The import whose rejected rows this job tries, the one that that one tried, and so on."""
+        jobs: list[str] = []
+        async with self._database.reading() as connection:
+            asked = job.request.get("retry_of")
+            while asked is not None and asked not in jobs:
+                jobs.append(str(asked))
+                earlier = await load_job(connection, str(asked))
+                asked = earlier.request.get("retry_of") if earlier is not None else None
+        return jobs
 
     async def _size(self, job: Job) -> int | None:
         return await self._store().size(str(job.request["uri"])) if "uri" in job.request else None
@@ -174,7 +198,9 @@ class Imports:
 class _Import:
     """One attempt at one file."""
 
-    def __init__(self, running: RunningJob, source: RowSource, size: int | None) -> None:
+    def __init__(
+        self, running: RunningJob, source: RowSource, size: int | None, retried: Sequence[str]
+    ) -> None:
         self._running = running
         self._source = source
         self._size = size
@@ -182,7 +208,7 @@ class _Import:
         self._job_id = job.job_id
         self._at = job.created_at
         self._tally = Tally.from_checkpoint(job.checkpoint)
-        self._unchanged: set[int] = set()
+        self._retried = retried
         self._seen: dict[int, int] | None = {} if job.request.get("dry_run") else None
         self._about = {
             "format": source.format.name,
@@ -200,7 +226,7 @@ class _Import:
             while (chunk := await _result(reading)) is not None:
                 reading = loop.run_in_executor(None, reader.next_chunk)
                 await self._take(chunk)
-                if self._tally.rows >= _HOPELESS_AFTER and not self._tally.effects:
+                if self._tally.rejected == self._tally.rows >= _HOPELESS_AFTER:
                     msg = (
                         f"none of the first {self._tally.rows:,} rows could be imported; "
                         "the rejected rows say why"
@@ -215,21 +241,28 @@ class _Import:
         for attempt in range(_MAX_CONFLICTS):
             try:
                 async with self._running.step() as step:
-                    tally, ledger = await self._write(chunk, step)
+                    tally = await self._write(chunk, step)
             except Conflict:
                 if attempt == _MAX_CONFLICTS - 1:
                     raise
                 await asyncio.sleep(0.05 * 2**attempt)
             else:
                 self._tally = tally
-                if len(self._unchanged) < _MAX_REMEMBERED:
-                    self._unchanged |= ledger.found_unchanged
                 return
 
-    async def _write(self, chunk: Chunk, step: Step) -> tuple[Tally, Ledger]:
+    async def _write(self, chunk: Chunk, step: Step) -> Tally:
         connection = step.work.connection
         keys = keys_of(record for record, _ in chunk.records)
-        ledger = await open_ledger(connection, keys, job_id=self._job_id, unchanged=self._unchanged)
+        records = [record for record, _ in chunk.records]
+        ledger = await open_ledger(
+            connection,
+            keys,
+            job_id=self._job_id,
+            unchanged=await found_unchanged(connection, self._job_id, records)
+            if self._tally.effects[Effect.UNCHANGED]
+            else frozenset(),
+            retried=self._retried,
+        )
         effects, refused = await asyncio.to_thread(
             _apply, ledger, chunk, self._at, self._source.format, self._seen
         )
@@ -237,13 +270,14 @@ class _Import:
             changes = await save(connection, ledger, step.work.now, lines=chunk.lines)
             present = [change.movie_id for change in changes if change.removed_reason is None]
             await announce_later(connection, [*ledger.fresh, *present], step.work.now)
+            await remember_unchanged(connection, self._job_id, ledger.found_unchanged)
             for change in changes:
                 if change.removed_reason is not None:
                     step.work.emit(fact_of(change), cause=self._running.cause)
-        rejections = [*chunk.rejections, *refused]
-        room = max(0, MAX_KEPT - self._tally.rejected)
-        await keep_rejects(connection, self._job_id, rejections[:room])
         tally = self._tally.plus(chunk, effects, len(refused))
+        rejections = [*chunk.rejections, *refused][: max(0, MAX_KEPT - self._tally.rejected)]
+        if tally.rejected_text < MAX_TEXT_KEPT:
+            tally.rejected_text += await keep_rejects(connection, self._job_id, rejections)
         step.advance(
             done=tally.rows,
             total=self._estimated_rows(tally, chunk),
@@ -251,11 +285,12 @@ class _Import:
             checkpoint={**self._about, **tally.checkpoint()},
             result=self._result(tally),
         )
-        return tally, ledger
+        return tally
 
     async def _finish(self, problem: str | None) -> None:
         tally = self._tally
         async with self._running.step() as step:
+            await forget_unchanged(step.work.connection, self._job_id)
             step.advance(
                 done=tally.rows,
                 total=tally.rows,

@@ -11,10 +11,11 @@ is marked as `repeated`, and remembers the import that saw it last even when not
 the same file gives the same answer every time.
 """
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from hashlib import blake2b
 from typing import Any
 
 from ingest_service.merging import Content, Kept, merge, rank_of_key, slot, with_keys
@@ -130,7 +131,8 @@ class Ledger:
         films: those stored under any key of the batch, or under what such a key stands for.
         keys: every key that stands for one of these films, and that film's own key.
         job_id: the import that the records come from.
-        unchanged: what earlier batches of that import have found to be as it was.
+        unchanged: what earlier batches of that import have found to be as it was, as slot_number.
+        retried: earlier imports of the same file, of which this one tries the rejected rows.
 
     Attributes:
         found_unchanged: the same of this batch, to be handed to the next ones.
@@ -143,6 +145,7 @@ class Ledger:
         *,
         job_id: str | None = None,
         unchanged: Set[int] = frozenset(),
+        retried: Collection[str] = (),
     ) -> None:
         self.films = {film.movie_id: film for film in films}
         self.keys = dict(keys)
@@ -152,6 +155,7 @@ class Ledger:
         self.fresh: dict[str, tuple[SourceRecord, datetime]] = {}
         self.job_id = job_id
         self._unchanged = unchanged
+        self._same_file = {job_id, *retried}
         self.found_unchanged: set[int] = set()
 
     def apply(self, record: SourceRecord, at: datetime) -> Effect:
@@ -235,7 +239,7 @@ class Ledger:
                     film.records[name] = Kept(at, known.fields, self.job_id, known.repeated)
                     film.fetched_at = at if record.source is Source.TMDB else film.fetched_at
                 elif self.job_id is not None:
-                    self.found_unchanged.add(hash(name))
+                    self.found_unchanged.add(slot_number(name))
                 return Effect.UNCHANGED if "title" in film.content() else Effect.WAITING
         film.touch()
         before = None if is_new else film.shown()
@@ -257,9 +261,10 @@ class Ledger:
         """Whether an earlier row of the import has said what is known."""
         if self.job_id is None:
             return False
-        if known.job_id == self.job_id:
+        if known.job_id is not None and known.job_id in self._same_file:
             return True
-        return hash(name) in self._unchanged or hash(name) in self.found_unchanged
+        number = slot_number(name)
+        return number in self._unchanged or number in self.found_unchanged
 
     def _link(self, record: SourceRecord) -> bool:
         """Make the record's keys one film; whether anything was new about that."""
@@ -302,6 +307,11 @@ class Ledger:
 
     def _point(self, key: str, movie_id: str) -> None:
         self.keys[key] = self.changed_keys[key] = movie_id
+
+
+def slot_number(name: str) -> int:
+    """64 bits that stand for a record's slot, the same in every process."""
+    return int.from_bytes(blake2b(name.encode(), digest_size=8).digest(), signed=True)
 
 
 def may_be_fresh(record: SourceRecord) -> bool:

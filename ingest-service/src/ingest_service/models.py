@@ -6,6 +6,7 @@
     announcements     films whose change is still to be published
     ingest_queue      films that a bulk run has still to fetch
     import_rejects    rows of imported files that were wrong
+    import_unchanged  what a running import has found to be as it was
 
 What a film's columns hold is computed from its records (`merging`) in the same statement that
 writes them. The migrations say the same in SQL; a test holds the two against each other.
@@ -26,6 +27,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import (
     ARRAY,
     BIGINT,
+    BOOLEAN,
     DATE,
     DOUBLE_PRECISION,
     INTEGER,
@@ -132,6 +134,15 @@ import_rejects: Final = Table(
     Column("column_name", TEXT),
     Column("reason", TEXT, nullable=False),
     Column("cells", ARRAY(TEXT), nullable=False),
+    # Not so: unreadable or cut, and nothing that could be tried again.
+    Column("whole", BOOLEAN, nullable=False),
+)
+
+import_unchanged: Final = Table(
+    "import_unchanged",
+    metadata,
+    Column("job_id", TEXT, primary_key=True),
+    Column("slot", BIGINT, primary_key=True),
 )
 
 PRESENT: Final[ColumnElement[bool]] = movies.c.removed_at.is_(None) & movies.c.title.is_not(None)

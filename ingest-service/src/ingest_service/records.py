@@ -18,6 +18,8 @@ class Source(StrEnum):
     """A data set made from TMDB, with TMDB's ids."""
     TMDB_CREDITS = "tmdb-credits"
     """Cast and crew by TMDB's ids, kept apart because they come in a file of their own."""
+    TABLE_ADDITION = "table-addition"
+    """A row of a generic table that adds to a film without naming it."""
     TABLE = "table"
     """The documented generic table, or the upload format of the IMDB content system."""
     IMDB_BASICS = "imdb-basics"
@@ -57,12 +59,14 @@ class Rejection:
         column: the header's name of the column that is wrong; None when it is the whole row.
         reason: for people; says what was expected.
         text: the row's cells as they were read, cut where they are monstrous.
+        whole: whether `text` is all of what the row says, so that it can be tried again.
     """
 
     line: int
     column: str | None
     reason: str
     text: tuple[str, ...]
+    whole: bool = True
 
 
 @dataclass(frozen=True, slots=True)

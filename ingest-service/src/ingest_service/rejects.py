@@ -14,14 +14,17 @@ from ingest_service.records import Rejection
 
 MAX_KEPT: Final = 100_000
 """Rejected rows of one import that are kept; further ones are counted only."""
+MAX_TEXT_KEPT: Final = 128 * 1024 * 1024
+"""Characters of them."""
+_MAX_ROW: Final = 131_072
 
 _ADD: Final = text("""
-    INSERT INTO import_rejects (job_id, line, column_name, reason, cells)
-    VALUES (:job_id, :line, :column_name, :reason, CAST(:cells AS text[]))
+    INSERT INTO import_rejects (job_id, line, column_name, reason, cells, whole)
+    VALUES (:job_id, :line, :column_name, :reason, CAST(:cells AS text[]), :whole)
     ON CONFLICT (job_id, line) DO NOTHING
 """)
 _PAGE: Final = text("""
-    SELECT line, column_name, reason, cells FROM import_rejects
+    SELECT line, column_name, reason, cells, whole FROM import_rejects
     WHERE job_id = :job_id AND line > :after ORDER BY line LIMIT :limit OFFSET :offset
 """)
 _COUNT: Final = text("SELECT count(*) FROM import_rejects WHERE job_id = :job_id")
@@ -32,7 +35,7 @@ _PURGE: Final = text("""
     DELETE FROM import_rejects WHERE job_id IN (
         SELECT job_id FROM jobs WHERE finished_at < now() - make_interval(days => :days))
 """)
-_AT_A_TIME: Final = 500
+_AT_A_TIME: Final = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +48,10 @@ class RejectPage:
 
 async def keep_rejects(
     connection: AsyncConnection, job_id: str, rejections: Sequence[Rejection]
-) -> None:
-    """Part of the transaction that stores the good rows beside them."""
-    if rejections:
+) -> int:
+    """Part of the transaction that stores the good rows beside them; how many characters it is."""
+    kept = [_cut(rejection) for rejection in rejections]
+    if kept:
         await connection.execute(
             _ADD,
             [
@@ -57,10 +61,12 @@ async def keep_rejects(
                     "column_name": _storable(rejection.column) if rejection.column else None,
                     "reason": _storable(rejection.reason),
                     "cells": [_storable(cell) for cell in rejection.text],
+                    "whole": rejection.whole,
                 }
-                for rejection in rejections
+                for rejection in kept
             ],
         )
+    return sum(len(cell) for rejection in kept for cell in rejection.text)
 
 
 async def add_rejects(
@@ -85,7 +91,10 @@ async def read_rejects(
     rows = await connection.execute(
         _PAGE, {"job_id": job_id, "limit": limit, "offset": offset, "after": after}
     )
-    return [Rejection(row.line, row.column_name, row.reason, tuple(row.cells)) for row in rows]
+    return [
+        Rejection(row.line, row.column_name, row.reason, tuple(row.cells), row.whole)
+        for row in rows
+    ]
 
 
 async def reject_page(
@@ -127,6 +136,16 @@ def _csv_line(cells: Sequence[str]) -> bytes:
     # With this line end, and no other, a cell that holds a carriage return is quoted.
     csv.writer(line, lineterminator="\r\n").writerow([escaped_cell(cell) for cell in cells])
     return line.getvalue().encode()
+
+
+def _cut(rejection: Rejection) -> Rejection:
+    """A row that is too long to be kept is kept in part, to be found in its file by its line."""
+    if sum(map(len, rejection.text)) <= _MAX_ROW:
+        return rejection
+    each = max(100, _MAX_ROW // max(1, len(rejection.text)) // 2)
+    cells = tuple(f"{cell[:each]}…" if len(cell) > each else cell for cell in rejection.text[:1000])
+    reason = f"{rejection.reason}; the row is too long to be kept whole, mend it in its file"
+    return replace(rejection, text=cells, reason=reason, whole=False)
 
 
 def _storable(cell: str) -> str:

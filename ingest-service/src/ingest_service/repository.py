@@ -8,7 +8,7 @@ Replicas that work on the same films wait for each other. Two that create the sa
 the same key, at the same time conflict, and the runtime repeats the later one.
 """
 
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, cast
@@ -20,8 +20,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ingest_service.catalogue import RawDocument
 from ingest_service.film_rows import COLUMNS, line_of, line_of_new
-from ingest_service.ledger import Film, Ledger
-from ingest_service.merging import Kept
+from ingest_service.ledger import Film, Ledger, slot_number
+from ingest_service.merging import Kept, slot
+from ingest_service.records import SourceRecord
 
 NAMELESS: Final = "no source names it"
 """Why a film is not there whose sources have no title for it any more."""
@@ -39,6 +40,16 @@ _LOCK_FILMS: Final = text("""
     FROM movies WHERE movie_id = ANY(string_to_array(:movie_ids, ' '))
     ORDER BY movie_id FOR UPDATE
 """)
+_UNCHANGED: Final = text("""
+    SELECT slot FROM import_unchanged
+    WHERE job_id = :job_id AND slot = ANY(CAST(:slots AS bigint[]))
+""")
+_ADD_UNCHANGED: Final = text("""
+    INSERT INTO import_unchanged (job_id, slot)
+    SELECT :job_id, slot FROM unnest(CAST(:slots AS bigint[])) AS new (slot)
+    ON CONFLICT DO NOTHING
+""")
+_FORGET_UNCHANGED: Final = text("DELETE FROM import_unchanged WHERE job_id = :job_id")
 _DELETE_FILMS: Final = text("DELETE FROM movies WHERE movie_id = ANY(CAST(:movie_ids AS text[]))")
 _ADD_KEYS: Final = text("""
     INSERT INTO film_keys (key, movie_id)
@@ -102,11 +113,12 @@ async def open_ledger(
     *,
     job_id: str | None = None,
     unchanged: Set[int] = frozenset(),
+    retried: Collection[str] = (),
 ) -> Ledger:
     """The films that `keys` stand for, locked until the transaction ends.
 
     Args:
-        job_id, unchanged: see `Ledger`.
+        job_id, unchanged, retried: see `Ledger`.
     """
     stands_for: dict[str, str] = {}
     # A `title-` key is never linked to anything, so it always stands for itself.
@@ -138,7 +150,30 @@ async def open_ledger(
         stands_for,
         job_id=job_id,
         unchanged=unchanged,
+        retried=retried,
     )
+
+
+async def found_unchanged(
+    connection: AsyncConnection, job_id: str, records: Iterable[SourceRecord]
+) -> set[int]:
+    """Which of these records earlier steps of the import have found to be as they were."""
+    slots = [slot_number(slot(record.source, record.key)) for record in records]
+    rows = await connection.execute(_UNCHANGED, {"job_id": job_id, "slots": slots})
+    return set(rows.scalars())
+
+
+async def remember_unchanged(
+    connection: AsyncConnection, job_id: str, slots: Collection[int]
+) -> None:
+    """Part of the step that found them so: films that are not written do not tell it."""
+    if slots:
+        await connection.execute(_ADD_UNCHANGED, {"job_id": job_id, "slots": sorted(slots)})
+
+
+async def forget_unchanged(connection: AsyncConnection, job_id: str) -> None:
+    """The import has ended."""
+    await connection.execute(_FORGET_UNCHANGED, {"job_id": job_id})
 
 
 async def save(

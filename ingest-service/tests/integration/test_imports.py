@@ -210,6 +210,88 @@ async def test_a_file_of_nothing_but_wrong_rows_ends_early(run_import: Import) -
     assert job.done < 50_000
 
 
+async def test_a_dry_run_is_not_retried(database: Database, run_import: Any) -> None:
+    job = await run_import(b"tmdb_id,title\n1,One\n1,Uno\n", dry_run=True)
+    assert job.rejected == 1
+    again = await run_import.retry(job)
+    assert (again.state, await films(database)) == ("failed", {})
+
+
+async def test_what_could_not_be_read_is_not_tried_again(
+    database: Database, run_import: Any
+) -> None:
+    job = await run_import(b"tmdb_id,title\n1,Am\xe9lie\n")
+    again = await run_import.retry(job)
+    assert (again.rejected, again.result["new"]) == (1, 0)
+    assert await films(database) == {}
+
+
+async def test_the_first_row_stays_in_a_retry_as_well(database: Database, run_import: Any) -> None:
+    job = await run_import(b"tmdb_id,title\n1,One\n1,Uno\n1,Eins\n")
+    for _ in range(2):
+        job = await run_import.retry(job)
+        assert (job.state, job.rejected) == ("succeeded", 2)
+    assert await films(database) == {"tmdb-1": "One"}
+
+
+async def test_a_row_that_contradicts_one_that_changed_nothing_is_refused_chunks_later(
+    database: Database, run_import: Import, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest_service.import_rows.ROWS_A_CHUNK", 2)
+    rows = b"".join(b"%d,Film %d\n" % (number, number) for number in range(1, 12))
+    await run_import(b"tmdb_id,title\n" + rows)
+    job = await run_import(b"tmdb_id,title\n" + rows + b"1,Other\n2,Film 2\n")
+    assert counts(job) == {"rows": 13, "unchanged": 11, "repeated": 1, "rejected": 1}
+    assert (await films(database))["tmdb-1"] == "Film 1"
+    async with database.reading() as connection:
+        [left] = await connection.execute(text("SELECT count(*) FROM import_unchanged"))
+    assert left.count == 0
+
+
+async def test_rows_that_are_no_films_do_not_end_an_import(
+    database: Database, run_import: Import
+) -> None:
+    episode = b"tt%07d\ttvEpisode\tE\tE\t0\t1999\t\\N\t5\tDrama\n"
+    content = b"tconst\ttitleType\tprimaryTitle\toriginalTitle\tisAdult\tstartYear\tendYear\t"
+    content += b"runtimeMinutes\tgenres\n" + b"".join(episode % n for n in range(1, 17_000))
+    job = await run_import(content + b"tt0017000\tmovie\tM\tM\t0\t1999\t\\N\t5\tDrama\n")
+    assert (job.state, await films(database)) == ("succeeded", {"imdb-tt0017000": "M"})
+
+
+async def test_json_that_breaks_off_at_once_keeps_what_stands_before(
+    database: Database, run_import: Import
+) -> None:
+    job = await run_import(b'[{"id": 1, "title": "One"}, {"id": 2, "title": "Two"}, {"id": 3')
+    assert job.state == "failed"
+    assert await films(database) == {"tmdb-1": "One", "tmdb-2": "Two"}
+
+
+async def test_an_id_without_a_title_adds_to_its_film(
+    database: Database, run_import: Import
+) -> None:
+    await run_import(b"imdb_id,title\ntt0000001,One\n")
+    job = await run_import(b"tmdb_id,imdb_id,title,overview\n,tt0000001,,It is one.\n")
+    assert counts(job) == {"rows": 1, "changed": 1}
+    assert await films(database) == {"imdb-tt0000001": "One"}
+
+
+async def test_enormous_rows_are_kept_in_part(database: Database, run_import: Import) -> None:
+    names = b",".join(b"extra%d" % number for number in range(40))
+    row = b"1,One,-5," + b",".join([b"x" * 60_000] * 40)
+    job = await run_import(b"tmdb_id,title,budget," + names + b"\n" + row + b"\n")
+    assert job.rejected == 1
+    async with database.reading() as connection:
+        [kept] = await read_rejects(connection, job.job_id, limit=10)
+    assert sum(map(len, kept.text)) < 200_000
+    assert (kept.whole, "too long" in kept.reason) == (False, True)
+
+
+async def test_lists_without_end_are_refused(run_import: Import) -> None:
+    genres = "|".join(f"g{number}" for number in range(100_000)).encode()
+    job = await run_import(b"tmdb_id,title,genres\n1,One," + genres + b"\n2,Two,Drama\n")
+    assert counts(job) == {"rows": 2, "new": 1, "rejected": 1}
+
+
 # What becomes of each file's rows, imported in this order. The data's own description counts the
 # rows, and names what is wrong: one credit without an id, two IMDb files cut off in a line, the
 # first row of each bulk file that is no film, rows that are there twice. A film that an earlier

@@ -37,6 +37,7 @@ def test_sources_are_believed_in_their_order() -> None:
         "tmdb",
         "tmdb-file",
         "tmdb-credits",
+        "table-addition",
         "table",
         "imdb-basics",
         "imdb-ratings",

@@ -5,6 +5,7 @@ a forked child that inherits every pipe outlives this program.
 """
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -25,6 +26,8 @@ def server(name: str, folder: Path) -> Server:
 
 
 def main() -> None:
+    # A shell that runs the tests in the background has them ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     folder = Path(sys.argv[1])
     servers = [server(name, folder) for name in sys.argv[2].split(",")]
     failures = in_parallel({one.name: one.start for one in servers})

@@ -423,6 +423,10 @@ def _item_text(item: object, longest: int, *keys: str) -> str | None:
     return storable(value).strip()[:longest].rstrip() or None if isinstance(value, str) else None
 
 
+# The film with the most keywords at TMDB has some 200.
+MAX_NAMES: Final = 500
+
+
 def _list_kind(
     what: str, take: Callable[[object], str | None], *, separator: str | None = None
 ) -> Kind:
@@ -433,6 +437,8 @@ def _list_kind(
                 raise expected(what, got)
             if (name := take(cast("object", item))) is not None:
                 found[name] = None
+        if len(found) > MAX_NAMES:
+            raise CellError(f"expected {what} of {MAX_NAMES} names at most, got {len(found):,}")
         return list(found) or None
 
     def native(value: object) -> list[str] | None:

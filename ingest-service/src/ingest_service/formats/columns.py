@@ -17,7 +17,7 @@ from ingest_service.records import Rejection, Skipped, SourceRecord
 JSON_COLUMN: Final = "json"
 """The one column of the rejected rows of a JSON file, when they are given out as CSV."""
 
-_MAX_TEXT: Final = 65_536  # a cell of a rejected row is kept up to this length
+_MAX_TEXT: Final = 131_072  # a cell of a rejected row is kept up to this length
 
 Fields = dict[str, Any]
 

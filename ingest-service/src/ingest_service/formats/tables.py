@@ -96,7 +96,9 @@ def _generic(fields: Fields) -> SourceRecord | str:
     links = tuple(key for key in ordered[1:] if not key.startswith("title-"))
     if not fields and not links:
         return "an id and nothing else"
-    return SourceRecord(Source.TABLE, ordered[0], links, fields)
+    # A record of its own: it must not take the place of the one that names the film.
+    source = Source.TABLE if "title" in fields or not fields else Source.TABLE_ADDITION
+    return SourceRecord(source, ordered[0], links, fields)
 
 
 def _given_keys(fields: Fields) -> list[tuple[str, str]]:
@@ -131,7 +133,7 @@ GENERIC: Final = Spec(
         Column("tmdb_id", "id:tmdb", cells.TMDB_ID),
         Column("imdb_id", "id:imdb", cells.IMDB_ID),
         Column("movielens_id", "id:movielens", cells.MOVIELENS_ID),
-        Column("title", "title", cells.TITLE),
+        Column("title", "title", _SHORT_TEXT),
         Column("original_title", "original_title", _SHORT_TEXT),
         Column("original_language", "original_language", cells.LANGUAGE),
         Column("overview", "overview", _LONG_TEXT),

@@ -158,6 +158,14 @@ def upgrade() -> None:
             column_name text,
             reason text NOT NULL,
             cells text[] NOT NULL,
+            whole boolean NOT NULL,
             PRIMARY KEY (job_id, line)
+        )
+    """)
+    op.execute("""
+        CREATE TABLE import_unchanged (
+            job_id text NOT NULL,
+            slot bigint NOT NULL,
+            PRIMARY KEY (job_id, slot)
         )
     """)
