@@ -17,9 +17,9 @@ from ingest_service.ledger import may_be_fresh
 from ingest_service.reading import BadRow, JsonRow, Row, UnreadableFileError, open_table
 from ingest_service.records import Rejection, Skipped, SourceRecord
 
-# What a chunk holds at most: two of them are in memory, one being read and one being written.
-ROWS_A_CHUNK: Final = 8_000
-_TEXT_A_CHUNK: Final = 8_000_000
+# What a chunk holds at most: up to three of them are in memory.
+ROWS_A_CHUNK: Final = 4_000
+_TEXT_A_CHUNK: Final = 5_000_000
 # Sentinels may stand before the first film of a JSON file.
 _SAMPLED: Final = 20
 
@@ -41,8 +41,8 @@ class Chunk:
     skipped: Counter[str] = field(default_factory=Counter[str])
 
     @property
-    def alone(self) -> bool:
-        """Whether each record may be all that is known of its film."""
+    def unlinked(self) -> bool:
+        """Whether each record is a film's own, by a key that never stands for another one."""
         return 0 < len(self.records) == len(self.lines)
 
 

@@ -7,8 +7,9 @@ result is that of one that never stopped. The next rows are read while the prese
 
 import asyncio
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -40,6 +41,8 @@ _log = logging.getLogger(__name__)
 # A file of which nothing can be used ends early.
 _HOPELESS_AFTER: Final = 10_000
 _MAX_CONFLICTS: Final = 8
+# Chunks: reading and writing take turns at being the slower one.
+_READ_AHEAD: Final = 2
 # A dry run writes nothing, so that it has to remember itself which films the file has named.
 _MAX_REMEMBERED: Final = 500_000
 
@@ -210,6 +213,8 @@ class _Import:
         self._tally = Tally.from_checkpoint(job.checkpoint)
         self._retried = retried
         self._seen: dict[int, int] | None = {} if job.request.get("dry_run") else None
+        # Whether the last chunk held nothing that was known.
+        self._all_new = True
         self._about = {
             "format": source.format.name,
             "header": list(source.format.header),
@@ -221,10 +226,12 @@ class _Import:
             self._tally = Tally()
         reader = ChunkReader(self._source, skip=self._tally.rows, job_id=self._job_id, at=self._at)
         loop = asyncio.get_running_loop()
-        reading = loop.run_in_executor(None, reader.next_chunk)
+        thread = ThreadPoolExecutor(1, "reading")
+        ahead = deque(loop.run_in_executor(thread, reader.next_chunk) for _ in range(_READ_AHEAD))
         try:
-            while (chunk := await _result(reading)) is not None:
-                reading = loop.run_in_executor(None, reader.next_chunk)
+            while (chunk := await _result(ahead[0])) is not None:
+                ahead.popleft()
+                ahead.append(loop.run_in_executor(thread, reader.next_chunk))
                 await self._take(chunk)
                 if self._tally.rejected == self._tally.rows >= _HOPELESS_AFTER:
                     msg = (
@@ -234,7 +241,8 @@ class _Import:
                     raise JobFailed(msg)
         finally:
             # A thread cannot be stopped; it ends with its chunk.
-            await asyncio.wait([reading])
+            thread.shutdown(wait=False, cancel_futures=True)
+            await asyncio.wait(ahead)
         await self._finish(reader.problem)
 
     async def _take(self, chunk: Chunk) -> None:
@@ -252,28 +260,11 @@ class _Import:
 
     async def _write(self, chunk: Chunk, step: Step) -> Tally:
         connection = step.work.connection
-        keys = keys_of(record for record, _ in chunk.records)
-        records = [record for record, _ in chunk.records]
-        ledger = await open_ledger(
-            connection,
-            keys,
-            job_id=self._job_id,
-            unchanged=await found_unchanged(connection, self._job_id, records)
-            if self._tally.effects[Effect.UNCHANGED]
-            else frozenset(),
-            retried=self._retried,
-        )
-        effects, refused = await asyncio.to_thread(
-            _apply, ledger, chunk, self._at, self._source.format, self._seen
-        )
-        if self._seen is None:
-            changes = await save(connection, ledger, step.work.now, lines=chunk.lines)
-            present = [change.movie_id for change in changes if change.removed_reason is None]
-            await announce_later(connection, [*ledger.fresh, *present], step.work.now)
-            await remember_unchanged(connection, self._job_id, ledger.found_unchanged)
-            for change in changes:
-                if change.removed_reason is not None:
-                    step.work.emit(fact_of(change), cause=self._running.cause)
+        refused: list[Rejection] = []
+        if await self._add_unseen(chunk, step):
+            effects = Counter({Effect.NEW: len(chunk.records)})
+        else:
+            effects, refused = await self._merge(chunk, step)
         tally = self._tally.plus(chunk, effects, len(refused))
         rejections = [*chunk.rejections, *refused][: max(0, MAX_KEPT - self._tally.rejected)]
         if tally.rejected_text < MAX_TEXT_KEPT:
@@ -286,6 +277,52 @@ class _Import:
             result=self._result(tally),
         )
         return tally
+
+    async def _add_unseen(self, chunk: Chunk, step: Step) -> bool:
+        """Add a chunk without looking for its films; False, and nothing done, if one is known.
+
+        Most chunks of a first import: the primary key says all that looking would.
+        """
+        if self._seen is not None or not self._all_new or not chunk.unlinked:
+            return False
+        connection = step.work.connection
+        ledger = Ledger([], {}, job_id=self._job_id)
+        ledger.take_fresh((record for record, _ in chunk.records), self._at)
+        try:
+            async with connection.begin_nested():
+                await save(connection, ledger, step.work.now, lines=chunk.lines)
+        except Conflict:
+            self._all_new = False
+            return False
+        await announce_later(connection, list(ledger.fresh), step.work.now)
+        return True
+
+    async def _merge(self, chunk: Chunk, step: Step) -> tuple[Counter[str], list[Rejection]]:
+        """Bring a chunk together with the films that are known."""
+        connection = step.work.connection
+        records = [record for record, _ in chunk.records]
+        ledger = await open_ledger(
+            connection,
+            keys_of(records),
+            job_id=self._job_id,
+            unchanged=await found_unchanged(connection, self._job_id, records)
+            if self._tally.effects[Effect.UNCHANGED]
+            else frozenset(),
+            retried=self._retried,
+        )
+        self._all_new = not ledger.films
+        effects, refused = await asyncio.to_thread(
+            _apply, ledger, chunk, self._at, self._source.format, self._seen
+        )
+        if self._seen is None:
+            changes = await save(connection, ledger, step.work.now, lines=chunk.lines)
+            present = [change.movie_id for change in changes if change.removed_reason is None]
+            await announce_later(connection, [*ledger.fresh, *present], step.work.now)
+            await remember_unchanged(connection, self._job_id, ledger.found_unchanged)
+            for change in changes:
+                if change.removed_reason is not None:
+                    step.work.emit(fact_of(change), cause=self._running.cause)
+        return effects, refused
 
     async def _finish(self, problem: str | None) -> None:
         tally = self._tally
@@ -325,11 +362,6 @@ def _apply(
 ) -> tuple[Counter[str], list[Rejection]]:
     effects: Counter[str] = Counter()
     refused: list[Rejection] = []
-    if seen is None and chunk.alone and not ledger.films:
-        # Most chunks of a first import.
-        ledger.take_fresh((record for record, _ in chunk.records), at)
-        effects[Effect.NEW] = len(chunk.records)
-        return effects, refused
     now_seen: dict[int, int] = {}
     for record, row in chunk.records:
         try:

@@ -272,12 +272,11 @@ class Ledger:
         own = min(stands_for.values(), key=lambda key: (rank_of_key(key), key))
         if rank_of_key(stands_for[record.key]) == rank_of_key(own):
             own = stands_for[record.key]
-        news = refused = 0
+        news = 0
         for key, present in stands_for.items():
             if key == own or (present == own and key in self.keys):
                 continue
             if present != own and rank_of_key(present) <= rank_of_key(own):
-                refused += 1
                 if not record.fields:
                     other = f"{key} is {present}" if key != present else f"{present} and {own}"
                     msg = f"{other} already, so it cannot be {own} as well"
@@ -328,8 +327,3 @@ def keys_of(records: Iterable[SourceRecord]) -> set[str]:
         keys.add(record.key)
         keys.update(record.links)
     return keys
-
-
-def to_fields(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what a record leaves out because it is unknown."""
-    return {name: value for name, value in values.items() if value not in (None, [], "")}

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from ingest_service.ledger import Effect, Film, Ledger, RefusedError, keys_of, to_fields
+from ingest_service.ledger import Effect, Film, Ledger, RefusedError, keys_of
 from ingest_service.merging import Content, Kept, slot
 from ingest_service.records import Source, SourceRecord
 
@@ -484,15 +484,6 @@ def test_the_last_removal_counts_in_any_order(store: Store, order: tuple[int, ..
 def test_keys_of_records() -> None:
     assert keys_of([HEAT, LINK, LENS]) == {"tmdb-949", "imdb-tt0113277", "movielens-6"}
     assert keys_of([]) == set()
-
-
-def test_unknown_values_are_left_out() -> None:
-    assert to_fields({"a": None, "b": "", "c": [], "d": 0, "e": False, "f": "x", "g": [1]}) == {
-        "d": 0,
-        "e": False,
-        "f": "x",
-        "g": [1],
-    }
 
 
 # What follows draws records at random. Every film has at most one key of TMDB's and one of IMDb's,

@@ -376,6 +376,8 @@ def calendar_day(text: str) -> str | None:
 
 
 def _date(cell: str) -> str | None:
+    if (day := calendar_day(cell)) is not None:
+        return day
     text = plain(cell)
     if text in UNKNOWN:
         return None
@@ -402,7 +404,7 @@ def _no_json_date(value: object) -> None:
     raise expected("a day as YYYY-MM-DD", value)
 
 
-DATE: Final = _remembered(Kind(_date, _no_json_date))
+DATE: Final = Kind(_date, _no_json_date)
 ENGLISH_DATE: Final = Kind(_english_date, _no_json_date)
 
 
