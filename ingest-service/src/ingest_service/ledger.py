@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from hashlib import blake2b
-from typing import Any
 
 from ingest_service.merging import Content, Kept, merge, rank_of_key, slot, with_keys
 from ingest_service.records import Source, SourceRecord
