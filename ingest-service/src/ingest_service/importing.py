@@ -262,7 +262,7 @@ class _Import:
         connection = step.work.connection
         refused: list[Rejection] = []
         if await self._add_unseen(chunk, step):
-            effects = Counter({Effect.NEW: len(chunk.records)})
+            effects = Counter[str]({Effect.NEW: len(chunk.records)})
         else:
             effects, refused = await self._merge(chunk, step)
         tally = self._tally.plus(chunk, effects, len(refused))
