@@ -18,11 +18,13 @@ from moviemetric_contracts.exchanges import (
 )
 from moviemetric_contracts.fields import (
     KEY_SOURCES,
+    MAX_REVIEW,
     MAX_TMDB_ID,
     MOVIE_ID_PATTERN,
     ActorId,
     Moment,
     MovieId,
+    Review,
     Score,
     TmdbId,
     key_rank,
@@ -33,6 +35,7 @@ from moviemetric_contracts.fields import (
 )
 from moviemetric_contracts.messages import (
     REGISTRY,
+    AdminActed,
     ArtifactComputed,
     CancelJob,
     ImportCatalog,
@@ -66,10 +69,12 @@ __all__ = [
     "CLOUDEVENTS_BATCH_JSON",
     "CLOUDEVENTS_JSON",
     "KEY_SOURCES",
+    "MAX_REVIEW",
     "MAX_TMDB_ID",
     "MOVIE_ID_PATTERN",
     "REGISTRY",
     "ActorId",
+    "AdminActed",
     "ArtifactComputed",
     "CancelJob",
     "CastMember",
@@ -97,6 +102,7 @@ __all__ = [
     "RefreshMovie",
     "RegisterMovie",
     "RetryJob",
+    "Review",
     "RunCompute",
     "Score",
     "SearchRebuilt",

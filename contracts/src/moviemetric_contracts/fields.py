@@ -65,6 +65,8 @@ ImdbId = Annotated[str, StringConstraints(pattern=r"^tt[0-9]{7,10}$")]
 Text = Annotated[str, AfterValidator(_no_nul)]
 ShortText = Annotated[str, StringConstraints(max_length=1000), AfterValidator(_no_nul)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_no_nul)]
+MAX_REVIEW: Final = 10_000
+Review = Annotated[str, StringConstraints(max_length=MAX_REVIEW), AfterValidator(_no_nul)]
 ActorId = Annotated[
     str,
     StringConstraints(min_length=1, max_length=128),

@@ -20,6 +20,7 @@ from moviemetric_contracts.fields import (
     Moment,
     MovieId,
     Name,
+    Review,
     Revision,
     Score,
     ShortText,
@@ -88,17 +89,17 @@ class RefreshMovie(Message):
 
 @_command("movie.rate.v1")
 class RateMovie(Message):
-    """Record a user's rating of a film; a newer one replaces an older one."""
+    """Record a user's rating of a film; of two the one with the later event time counts."""
 
     movie_id: MovieId
     user_id: ActorId
     score: Score
-    review: Annotated[Text, Field(max_length=10_000)] | None = None
+    review: Review | None = None
 
 
 @_command("movie.unrate.v1")
 class UnrateMovie(Message):
-    """Take a user's rating of a film back."""
+    """Take a user's rating of a film back; one with a later event time stays."""
 
     movie_id: MovieId
     user_id: ActorId
@@ -256,9 +257,25 @@ class RatingAggregated(Message):
 
 @_fact("user.erased.v1")
 class UserErased(Message):
-    """A user asked to be forgotten; whoever holds anything of theirs drops it."""
+    """A user asked to be forgotten; whoever holds anything of theirs drops it.
+
+    What comes of theirs afterwards, such as an old event that is replayed, has no effect.
+    """
 
     user_id: ActorId
+
+
+@_fact("admin.acted.v1")
+class AdminActed(Message):
+    """An administrator, or a program with an administrator's key, asked for something to be done.
+
+    `actor` is a user's id, or `key:` and an API key's id; `action` is a method and a route.
+    """
+
+    actor: ActorId
+    action: Name
+    acted_at: Moment
+    address: Name | None = None
 
 
 class TrendBreakdown(Data):

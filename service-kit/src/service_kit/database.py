@@ -158,6 +158,8 @@ class Database:
             pool_timeout=5,
             pool_pre_ping=True,
             pool_recycle=1800,
+            # Errors are logged, and parameters hold reviews and hashes of passwords.
+            hide_parameters=True,
             connect_args={
                 "timeout": CONNECT_TIMEOUT,
                 "command_timeout": COMMAND_TIMEOUT,

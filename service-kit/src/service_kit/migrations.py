@@ -52,6 +52,16 @@ def create_messaging_tables(op: _Operations) -> None:
     """)
 
 
+def create_erasure_table(op: _Operations) -> None:
+    """The table of `service_kit.erasure`, version 1."""
+    op.execute("""
+        CREATE TABLE erased_users (
+            user_digest bytea PRIMARY KEY CHECK (octet_length(user_digest) = 32),
+            erased_at timestamptz NOT NULL DEFAULT now()
+        )
+    """)
+
+
 def create_job_table(op: _Operations) -> None:
     """The table of `service_kit.jobs`, version 1."""
     op.execute("""

@@ -26,6 +26,7 @@ from service_kit.consumer import Consumer
 from service_kit.database import Database
 from service_kit.health import Check, Health, health_router
 from service_kit.http import install_problem_handlers
+from service_kit.inbox import InboxWatch, inbox_router
 from service_kit.logs import configure_logging
 from service_kit.migrations import upgrade
 from service_kit.outcomes import Outage
@@ -72,6 +73,7 @@ class Service:
         broker: given by a process that publishes on its own; made from the settings if None.
         store: where units of work begin; made from `database` if None.
         health_checks: dependencies beyond broker and database, none of them required.
+        on_migrate: called by `migrate` once the schema is up to date.
         on_close: called last.
     """
 
@@ -88,6 +90,7 @@ class Service:
         broker: Broker | None = None,
         store: Store | None = None,
         health_checks: Mapping[str, Check] | None = None,
+        on_migrate: Sequence[Callable[[], Awaitable[None]]] = (),
         on_close: Sequence[Callable[[], Awaitable[None]]] = (),
     ) -> None:
         self.name = name
@@ -95,6 +98,7 @@ class Service:
         self.database = database
         self.subscriptions = tuple(subscriptions)
         self._periodics = periodics
+        self.on_migrate = on_migrate
         self._on_close = on_close
         self.broker: Broker = broker or RabbitBroker(settings.amqp_url, name=name)
         self._store = store or (PostgresStore(database) if database else StatelessStore())
@@ -135,6 +139,9 @@ class Service:
             # Not included but taken over: an included router is matched again at every level, which
             # costs as much as a short handler does.
             app.router.routes.extend(router.routes)
+            if self.database is not None:
+                queues = [subscription.queue for subscription in self.subscriptions]
+                app.router.routes.extend(inbox_router(InboxWatch(self.database, queues)).routes)
             if configure_app is not None:
                 configure_app(app)
         return app
@@ -323,6 +330,8 @@ async def _migrate(
                 package=name.replace("-", "_"),
                 schema=service.database.schema,
             )
+        for prepare in service.on_migrate:
+            await prepare()
         async with asyncio.timeout(START_TIMEOUT):
             await service.declare_when_possible()
     except TimeoutError:

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from moviemetric_contracts import Event, Message
 from sqlalchemy import text
@@ -23,6 +23,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service_kit.broker import Outgoing
 from service_kit.database import Database
+
+M = TypeVar("M", bound=Message)
 
 _CLAIM = text("""
     INSERT INTO inbox (consumer, event_id)
@@ -76,9 +78,11 @@ class UnitOfWork:
         msg = "this unit of work has no database"
         raise RuntimeError(msg)
 
-    def emit(self, data: Message, *, cause: Event[Any] | None = None) -> None:
+    def emit(self, data: M, *, cause: Event[Any] | None = None) -> Event[M]:
         """A follow-on event, published after the commit; `cause` is the event that led to it."""
-        self.emitted.append(Event.of(data, source=f"/{self.source}", time=self.now, cause=cause))
+        event = Event.of(data, source=f"/{self.source}", time=self.now, cause=cause)
+        self.emitted.append(event)
+        return event
 
     async def claim_unseen(self, consumer: str, event_ids: Sequence[str]) -> set[str]:
         """Marks the events as having had their effect on `consumer`; answers which are new."""
