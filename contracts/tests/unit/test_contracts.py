@@ -80,6 +80,7 @@ def test_every_architecture_type_is_registered_on_its_exchange() -> None:
         "artifact.computed.v1",
         "search.rebuilt.v1",
         "job.changed.v1",
+        "admin.acted.v1",
     }
 
 
