@@ -250,7 +250,8 @@ class RatingAggregated(Message):
 
     movie_id: MovieId
     count: Count
-    mean: Annotated[float, Field(ge=0.5, le=10)] | None
+    # Absent in JSON where there are no ratings, as every None is.
+    mean: Annotated[float, Field(ge=0.5, le=10)] | None = None
     histogram: Annotated[tuple[Count, ...], Field(min_length=20, max_length=20)]
     revision: Revision
 

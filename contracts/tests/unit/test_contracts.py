@@ -14,6 +14,7 @@ from moviemetric_contracts import (
     MalformedEventError,
     MovieViewed,
     RateMovie,
+    RatingAggregated,
     RegisterMovie,
     UndecodableEventError,
     UnknownTypeError,
@@ -282,3 +283,9 @@ def test_keys_have_ranks() -> None:
     assert [key_rank(key) for key in keys] == [0, 1, 2, 3]
     with pytest.raises(ValueError, match="other"):
         key_rank("other-1")
+
+
+def test_an_aggregate_without_ratings_can_be_read_again() -> None:
+    empty = RatingAggregated(movie_id="tmdb-603", count=0, histogram=(0,) * 20, revision=2)
+    written = Event.of(empty, source="/test", time=datetime(2026, 3, 1, tzinfo=UTC))
+    assert decode(written.to_bytes()).data == empty
