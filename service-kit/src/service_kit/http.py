@@ -86,7 +86,8 @@ def _on_http_exception(_request: Request, error: Exception) -> Response:
 def _on_invalid_request(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 -- registered for nothing else
     errors: list[FieldProblem] = [
-        {"field": field_name(item["loc"]), "message": item["msg"]} for item in error.errors()
+        {"field": field_name(item["loc"]), "message": item["msg"].removeprefix("Value error, ")}
+        for item in error.errors()
     ]
     detail = "; ".join(f"{item['field']}: {item['message']}" for item in errors)
     return ProblemError(422, "Invalid request", detail, errors=errors).response()

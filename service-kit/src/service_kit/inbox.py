@@ -97,7 +97,7 @@ def inbox_router(watch: InboxWatch) -> APIRouter:
     """`GET /inbox/{event_id}?wait=seconds`."""
     router = APIRouter()
 
-    @router.get("/inbox/{event_id}")
+    @router.get("/inbox/{event_id:path}")
     async def get_effects(
         event_id: str, wait: Annotated[float, Query(ge=0, le=MAX_WAIT)] = 0.0
     ) -> dict[str, Any]:

@@ -62,6 +62,13 @@ async def test_it_names_the_queues_of_this_service(
     assert await queues(client, "e-2") == []
 
 
+async def test_an_id_may_hold_what_a_path_does(
+    database: Database, client: httpx.AsyncClient
+) -> None:
+    await claim(database, "s.first", "player-7/1844 67?x=1")
+    assert await queues(client, "player-7%2F1844%2067%3Fx=1") == ["s.first"]
+
+
 async def test_those_who_wait_are_told_as_soon_as_it_happens(
     database: Database, client: httpx.AsyncClient
 ) -> None:

@@ -122,7 +122,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def postgres_server(pytestconfig: pytest.Config) -> PostgresServer:
     """A PostgreSQL server of this test run."""
     server = pytestconfig.stash[_servers].start("postgres_server").get()
-    assert isinstance(server, PostgresServer)  # noqa: S101
+    assert isinstance(server, PostgresServer)  # noqa: S101 -- made for nothing else
     return server
 
 
@@ -130,7 +130,7 @@ def postgres_server(pytestconfig: pytest.Config) -> PostgresServer:
 def rabbit_server(pytestconfig: pytest.Config) -> RabbitServer:
     """A RabbitMQ server of this test run, with its management API."""
     server = pytestconfig.stash[_servers].start("rabbit_server").get()
-    assert isinstance(server, RabbitServer)  # noqa: S101
+    assert isinstance(server, RabbitServer)  # noqa: S101 -- made for nothing else
     return server
 
 
@@ -138,7 +138,7 @@ def rabbit_server(pytestconfig: pytest.Config) -> RabbitServer:
 def redis_server(pytestconfig: pytest.Config) -> RedisServer:
     """A Redis server of this test run."""
     server = pytestconfig.stash[_servers].start("redis_server").get()
-    assert isinstance(server, RedisServer)  # noqa: S101
+    assert isinstance(server, RedisServer)  # noqa: S101 -- made for nothing else
     return server
 
 

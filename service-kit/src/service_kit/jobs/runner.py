@@ -280,7 +280,7 @@ class JobRunner:
 
 def _growing(tries: int) -> float:
     """Seconds: 0.5, 1, 2, … with jitter, never more than half a minute."""
-    return min(MAX_DELAY, _FIRST_DELAY * 2.0 ** min(tries, 16)) * random.uniform(0.8, 1.2)  # noqa: S311
+    return min(MAX_DELAY, _FIRST_DELAY * 2.0 ** min(tries, 16)) * random.uniform(0.8, 1.2)  # noqa: S311 -- jitter
 
 
 def _wait_for(obstacle: Outage | Conflict, tries: int) -> _Wait:
