@@ -8,7 +8,18 @@ import re
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Any, Final, NoReturn, Self, TypeVar, cast
 
-from moviemetric_contracts import ActorId, Moment, TmdbId, movie_id_from_tmdb, parse_movie_id
+from moviemetric_contracts import (
+    MAX_REVIEW,
+    MAX_TMDB_ID,
+    MOVIE_ID_PATTERN,
+    ActorId,
+    Moment,
+    Review,
+    Score,
+    TmdbId,
+    movie_id_from_tmdb,
+    parse_movie_id,
+)
 from moviemetric_contracts.messages import ListPages
 from pydantic import (
     AfterValidator,
@@ -77,12 +88,17 @@ def _not_far_ahead(moment: datetime) -> datetime:
     return require_not_far_ahead(moment, datetime.now(UTC))
 
 
+# As `parse_movie_id` reads it, but for numbers that are too large.
+MOVIE_KEY_PATTERN: Final = f"^[1-9][0-9]{{0,9}}$|{MOVIE_ID_PATTERN}"
 MovieKey = Annotated[
     str,
     BeforeValidator(_movie_key),
     WithJsonSchema(
         {
-            "anyOf": [{"type": "string"}, {"type": "integer"}],
+            "anyOf": [
+                {"type": "string", "pattern": MOVIE_KEY_PATTERN, "maxLength": 200},
+                {"type": "integer", "minimum": 1, "maximum": MAX_TMDB_ID},
+            ],
             "description": "`tmdb-<id>`, `imdb-tt<id>`, `movielens-<id>`, `title-<slug>-<year>`, "
             "or a TMDB number",
             "examples": ["tmdb-27205"],
@@ -103,17 +119,24 @@ class RegisterBody(Body):
     tmdb_id: TmdbId
 
 
-class ViewBody(Body):
-    """One view of a film. Exactly one of `movie_id` and `tmdb_id` says which."""
+class OneFilm(Body):
+    """Exactly one of `movie_id` and `tmdb_id` says which film."""
+
+    # A field that is null is not there.
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {
+                    "required": [name],
+                    "properties": {name: {"not": {"type": "null"}}, other: {"type": "null"}},
+                }
+                for name, other in (("movie_id", "tmdb_id"), ("tmdb_id", "movie_id"))
+            ]
+        }
+    )
 
     movie_id: MovieKey | None = None
     tmdb_id: TmdbId | None = None
-    user_id: ActorId | None = None
-    session_id: ActorId | None = None
-    viewed_at: Annotated[
-        Annotated[Moment, BeforeValidator(_written), AfterValidator(_not_far_ahead)] | None,
-        Field(description="RFC 3339 with a zone; the time of the request when absent"),
-    ] = None
 
     @model_validator(mode="after")
     def _one_film(self) -> Self:
@@ -128,6 +151,43 @@ class ViewBody(Body):
         if self.movie_id is not None:
             return self.movie_id
         return movie_id_from_tmdb(cast("int", self.tmdb_id))
+
+
+class ViewBody(OneFilm):
+    """One view of a film. Exactly one of `movie_id` and `tmdb_id` says which."""
+
+    user_id: ActorId | None = None
+    session_id: ActorId | None = None
+    viewed_at: Annotated[
+        Annotated[Moment, BeforeValidator(_written), AfterValidator(_not_far_ahead)] | None,
+        Field(description="RFC 3339 with a zone; the time of the request when absent"),
+    ] = None
+
+
+def _number(value: object) -> object:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value
+    msg = "must be a number, 0.5 to 10 in steps of 0.5"
+    raise ValueError(msg)
+
+
+def _none_if_blank(text: str | None) -> str | None:
+    return text if text and not text.isspace() else None
+
+
+class RatingBody(Body):
+    """What a user thinks of a film."""
+
+    score: Annotated[Score, BeforeValidator(_number)]
+    review: Annotated[
+        Review | None,
+        AfterValidator(_none_if_blank),
+        Field(description=f"{MAX_REVIEW} characters at most; a blank one is none"),
+    ] = None
+
+
+class RateBody(RatingBody, OneFilm):
+    """What a user thinks of a film. Exactly one of `movie_id` and `tmdb_id` says which."""
 
 
 def _iso_date(value: object) -> str:

@@ -4,7 +4,7 @@ An entry is `1|stored_at|fresh_until|generations\\n` followed by the body's byte
 since 1970). A tag's generation is a random token in a key of its own; dropping a tag replaces the
 token. A reader takes the generations *before* it asks the service and stores them with the answer,
 so an answer that was under way while its tag was dropped never counts as fresh. It stays as the
-stale copy for when the service is away, until it is `KEEP` old.
+stale copy for when the service is away, until it is `KEEP` old, or what its reader says.
 
 Redis being away is no error: lookups find nothing, stores do nothing, and a breaker lets a frozen
 server cost one timeout in each pause. Drops that could not be done are repeated by `catch_up`.
@@ -82,15 +82,21 @@ class Lookup:
         )
 
 
-def connect(url: str) -> "Redis":
-    """A client that gives up after 0.1 s and does not retry by itself."""
+def connect(
+    url: str, *, timeout: float = _TIMEOUT, connections: int = 256, wait: float = _TIMEOUT
+) -> "Redis":
+    """A client that does not retry by itself.
+
+    It gives up when Redis has said nothing for `timeout` seconds, or when none of its `connections`
+    has become free for `wait` seconds.
+    """
     pool = BlockingConnectionPool.from_url(  # pyright: ignore[reportUnknownMemberType] -- untyped
         url,
-        timeout=_TIMEOUT,
-        socket_timeout=_TIMEOUT,
-        socket_connect_timeout=_TIMEOUT,
+        timeout=wait,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
         retry=Retry(NoBackoff(), 0),
-        max_connections=256,
+        max_connections=connections,
     )
     return Redis.from_pool(pool)
 
@@ -113,11 +119,15 @@ class Cache:
         entry = Entry.unpack(values[0]) if values[0] is not None else None
         return Lookup(entry, generations)
 
-    async def store(self, key: str, body: bytes, *, generations: bytes, ttl: float) -> None:
-        """Keep `body`, fresh for `ttl` seconds unless a tag is dropped."""
+    async def store(
+        self, key: str, body: bytes, *, generations: bytes, ttl: float, keep: float = KEEP
+    ) -> None:
+        """Keep `body` for `keep` seconds, fresh for `ttl` seconds unless a tag is dropped."""
+        if keep <= 0:
+            return
         now = time.time()
         value = Entry(now, now + ttl, generations, body).pack()
-        await self._attempt(lambda: self._set(_entry_key(key), value, KEEP))
+        await self._attempt(lambda: self._set(_entry_key(key), value, keep))
 
     async def forget(self, key: str) -> None:
         """Drop one entry, its stale copy included."""
@@ -209,8 +219,8 @@ class Cache:
     async def _mget(self, names: list[str]) -> list[bytes | None]:
         return cast("list[bytes | None]", await self._client.mget(names))
 
-    async def _set(self, name: str, value: bytes, life: int) -> bool:
-        await self._client.set(name, value, ex=life)
+    async def _set(self, name: str, value: bytes, life: float) -> bool:
+        await self._client.set(name, value, px=max(1, int(life * 1000)))
         return True
 
     async def _delete(self, name: str) -> bool:

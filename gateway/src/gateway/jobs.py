@@ -15,7 +15,8 @@ State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 OWNERS: Final[Mapping[str, str]] = {"import": "ingest-service", "ingest": "ingest-service"}
 ENDED: Final = frozenset({"succeeded", "failed", "cancelled"})
 
-_ID: Final = re.compile(r"([a-z]{1,20})-[0-9a-f]{32}", re.ASCII)
+JOB_ID_PATTERN: Final = "^([a-z]{1,20})-[0-9a-f]{32}$"
+_ID: Final = re.compile(JOB_ID_PATTERN)
 # The words of Celery, which the predecessor's clients know.
 _STATUS: Final[Mapping[str, str]] = {
     "queued": "PENDING",

@@ -27,6 +27,12 @@ PUBLISHED: Final = Counter(
     "Events by type and what the broker said.",
     ["type", "outcome"],
 )
+REFUSED: Final = Counter(
+    "gateway_requests_refused_total", "Requests that access control refused.", ["status"]
+)
+LIMITED: Final = Counter(
+    "gateway_requests_limited_total", "Requests beyond a limit of use.", ["limit"]
+)
 STREAMS: Final = Gauge("gateway_streams", "Live streams that are open.")
 UPLOADS: Final = Counter("gateway_uploads_total", "Uploads by status.", ["status"])
 UPLOADED_BYTES: Final = Counter("gateway_uploaded_bytes_total", "Bytes of files that were stored.")

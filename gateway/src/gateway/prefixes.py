@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 API_PREFIX: Final = "/api/v1"
 # What the runtime and the framework serve at the root.
-_AT_ROOT: Final = frozenset(
+AT_ROOT: Final = frozenset(
     {"/", "/health", "/ready", "/metrics", "/docs", "/docs/oauth2-redirect", "/openapi.json"}
 )
 
@@ -22,7 +22,7 @@ def canonical_path(path: str) -> str:
         if path.startswith(prefix + "/"):
             rest = path[len(prefix) :]
             break
-    return rest if rest in _AT_ROOT else API_PREFIX + rest
+    return rest if rest in AT_ROOT else API_PREFIX + rest
 
 
 class PrefixMiddleware:

@@ -1,10 +1,11 @@
-"""The services' read APIs over HTTP, with bounded waits and bounded connections."""
+"""The services' APIs over HTTP, with bounded waits and bounded connections."""
 
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, Final, cast
+from urllib.parse import quote
 
 import httpx
 from pydantic_core import from_json
@@ -15,16 +16,21 @@ from gateway.breaker import Breaker
 log = logging.getLogger(__name__)
 
 Params = Mapping[str, str | int | float]
-_LIMITS: Final = httpx.Limits(max_connections=64, max_keepalive_connections=32)
+Headers = Sequence[tuple[bytes, bytes]]
+_MAX_CONNECTIONS: Final = 64
+# Less than the services keep an idle connection, so that no request meets one that is closing.
+_KEEP_ALIVE: Final = 3.0
 _PAUSE: Final = 1.0
+# The services hash passwords in turn.
+_SEND_SECONDS: Final = 10.0
 # Between two pieces of an answer that is passed on as it arrives.
 _STREAM_TIMEOUT: Final = httpx.Timeout(30.0, connect=0.5, pool=0.5)
 _PASSED_ON: Final = frozenset({400, 404, 410, 422})
 
 
 @cache
-def _tls() -> ssl.SSLContext:
-    # Reading the certificates anew for each client takes longer than all the rest of the start.
+def tls_context() -> ssl.SSLContext:
+    """The one for all clients: reading the certificates for each takes longer than the start."""
     return ssl.create_default_context()
 
 
@@ -37,45 +43,97 @@ class ServiceAwayError(Exception):
         super().__init__(f"{service} is not available: {reason}")
 
 
+def path_part(text: str) -> str:
+    """One part of a path, which `text` cannot leave: `a/../b` → `a%2F..%2Fb`."""
+    # Only these two mean something within a path although nothing in them is quoted.
+    return text.replace(".", "%2E") if text in (".", "..") else quote(text, safe="")
+
+
 class ServiceReader:
-    """GET requests to one service.
+    """Requests to one service.
 
     Args:
         name: as people know it, for messages.
         base_url: `http://host:port`.
         timeout: seconds for an answer; connecting may take half a second of it.
+        max_connections: at the same time.
     """
 
-    def __init__(self, name: str, base_url: str, *, timeout: float = 2.0) -> None:
+    def __init__(
+        self,
+        name: str,
+        base_url: str,
+        *,
+        timeout: float = 2.0,
+        max_connections: int = _MAX_CONNECTIONS,
+    ) -> None:
         self.name = name
+        self._timeout = timeout
         self._breaker = Breaker(_PAUSE)
         self._client = httpx.AsyncClient(
             base_url=base_url,
-            timeout=httpx.Timeout(timeout, connect=min(0.5, timeout), pool=min(0.5, timeout)),
-            limits=_LIMITS,
-            verify=_tls(),
+            timeout=self._within(timeout),
+            limits=httpx.Limits(
+                max_connections=max_connections,
+                max_keepalive_connections=max_connections // 2,
+                keepalive_expiry=_KEEP_ALIVE,
+            ),
+            verify=tls_context(),
             trust_env=False,
         )
 
-    async def fetch(self, path: str, params: Params | None = None) -> bytes:
-        """The body of a 200 answer.
+    async def fetch(self, path: str, params: Params | None = None, *, wait: float = 0.0) -> bytes:
+        """The body of a 200 answer, for which the service may take `wait` seconds more than usual.
 
         Raises:
             ServiceAwayError: no answer in time, a broken one, or a 5xx.
             ProblemError: the service refused the request (400, 404, 410, 422), passed on.
         """
-        response = await self._guarded(lambda: self._get(path, params))
+        response = await self._guarded(lambda: self._get(path, params, wait))
         self._check(response)
         return response.content
 
-    async def fetch_object(self, path: str, params: Params | None = None) -> dict[str, Any]:
+    async def fetch_object(
+        self, path: str, params: Params | None = None, *, wait: float = 0.0
+    ) -> dict[str, Any]:
         """As `fetch`, parsed.
 
         Raises:
             ServiceAwayError: also when the answer is no JSON object.
             ProblemError: as `fetch`.
         """
-        return parse_object(self.name, await self.fetch(path, params))
+        return parse_object(self.name, await self.fetch(path, params, wait=wait))
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Params | None = None,
+        headers: Headers = (),
+        content: bytes = b"",
+    ) -> httpx.Response:
+        """The service's answer whatever it says: a success, a refusal (4xx), or a 503 that says
+        when to come back. Its parts that come from outside must have passed `path_part`.
+
+        It is sent once: what is not answered may or may not have had its effect.
+
+        Raises:
+            ServiceAwayError: no answer in time, a broken one, or another 5xx.
+        """
+        request = self._client.build_request(
+            method,
+            path,
+            params=params,
+            headers=list(headers),
+            content=content or None,
+            timeout=self._within(max(_SEND_SECONDS, self._timeout)),
+        )
+        response = await self._guarded(lambda: self._client.send(request))
+        busy = response.status_code == 503 and "retry-after" in response.headers
+        if not (response.is_success or response.is_client_error or busy):
+            raise ServiceAwayError(self.name, f"it answered {response.status_code}")
+        return response
 
     async def open(self, path: str) -> httpx.Response:
         """A 200 answer whose body is still to be read; the caller closes it.
@@ -114,6 +172,9 @@ class ServiceReader:
             raise ServiceAwayError(self.name, "it did not answer a moment ago")
         try:
             response = await call()
+        except httpx.PoolTimeout as error:
+            # All connections are in use, which says nothing about the service.
+            raise ServiceAwayError(self.name, "too many requests wait for it") from error
         except httpx.HTTPError as error:
             if self._breaker.failed():
                 log.warning("a service is away", extra={"service": self.name, "error": repr(error)})
@@ -127,12 +188,17 @@ class ServiceReader:
         if response.status_code != 200:
             raise ServiceAwayError(self.name, f"it answered {response.status_code}")
 
-    async def _get(self, path: str, params: Params | None) -> httpx.Response:
+    async def _get(self, path: str, params: Params | None, wait: float) -> httpx.Response:
+        timeout = self._within(self._timeout + wait)
         try:
-            return await self._client.get(path, params=params)
+            return await self._client.get(path, params=params, timeout=timeout)
         except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
             # A kept connection that the service closed meanwhile, as after its restart.
-            return await self._client.get(path, params=params)
+            return await self._client.get(path, params=params, timeout=timeout)
+
+    @staticmethod
+    def _within(seconds: float) -> httpx.Timeout:
+        return httpx.Timeout(seconds, connect=min(0.5, seconds), pool=min(0.5, seconds))
 
 
 def parse_object(service: str, body: bytes) -> dict[str, Any]:

@@ -13,11 +13,12 @@ from typing import Final, Literal
 from service_kit.http import ProblemError
 
 from gateway import metrics
-from gateway.cache import Cache, Lookup
+from gateway.cache import KEEP, Cache, Lookup
 from gateway.readers import ServiceAwayError
 
 RETRY_AFTER: Final = "2"
 LISTS: Final = "lists"
+USERS: Final = "users"
 
 Source = Literal["hit", "miss", "stale"]
 
@@ -49,6 +50,8 @@ class Read:
         tags: what drops it.
         ttl: seconds that it counts as fresh.
         load: asks the service.
+        personal: holds what a person wrote or is called; then nothing of it is kept any longer than
+            it is fresh, not even for when the service is away.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Read:
     tags: tuple[str, ...]
     ttl: float
     load: Callable[[], Awaitable[Loaded]]
+    personal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +115,20 @@ class CachedReads:
         try:
             loaded = await read.load()
         except ServiceAwayError as error:
-            return _stale(found, now, error)
+            return _stale(None if read.personal else found, now, error)
         except ProblemError as error:
             if error.status in (404, 410) and found is not None and found.entry is not None:
                 await self._cache.forget(read.key)
             raise
         if found is not None and loaded.keep:
             ttl = read.ttl if loaded.ttl is None else min(read.ttl, loaded.ttl)
-            await self._cache.store(read.key, loaded.body, generations=found.generations, ttl=ttl)
+            await self._cache.store(
+                read.key,
+                loaded.body,
+                generations=found.generations,
+                ttl=ttl,
+                keep=ttl if read.personal else KEEP,
+            )
         return Answer(loaded.body, "miss")
 
 

@@ -109,9 +109,10 @@ class Problem(BaseModel):
 
 
 class BatchProblem(Problem):
-    """A batch of which nothing was taken, or not all confirmed."""
+    """A batch of which nothing was taken, or not all confirmed. Without `results` it was not looked
+    at item by item."""
 
-    results: list[ItemResult]
+    results: list[ItemResult] | None = None
 
 
 class Film(BaseModel):
@@ -197,8 +198,8 @@ class SearchAnswer(Fresh):
 Responses = dict[int | str, dict[str, Any]]
 
 
-def _problem(description: str, model: type[BaseModel] = Problem) -> dict[str, Any]:
-    # The schema is referred to by FastAPI's name for the model, which `model` makes it define.
+def problem(description: str, model: type[BaseModel] = Problem) -> dict[str, Any]:
+    """An answer that is a problem, in OpenAPI; the document must define `model`'s schema."""
     return {
         "description": description,
         "content": {
@@ -209,41 +210,41 @@ def _problem(description: str, model: type[BaseModel] = Problem) -> dict[str, An
     }
 
 
-INVALID: Final = _problem("A field is not what it should be; `errors` names it")
-NOT_JSON: Final = _problem("The body is not JSON")
-TOO_LARGE: Final = _problem("The body is too large")
-NOT_FOUND: Final = _problem("No such film")
-AWAY: Final = _problem("Try again after `Retry-After` seconds")
+INVALID: Final = problem("A field is not what it should be; `errors` names it")
+NOT_JSON: Final = problem("The body is not JSON")
+TOO_LARGE: Final = problem("The body is too large")
+NOT_FOUND: Final = problem("No such film")
+AWAY: Final = problem("Try again after `Retry-After` seconds")
 
 COMMAND_RESPONSES: Final[Responses] = {400: NOT_JSON, 413: TOO_LARGE, 422: INVALID, 503: AWAY}
 BATCH_RESPONSES: Final[Responses] = {
     400: NOT_JSON,
     413: TOO_LARGE,
-    415: _problem("Not a content type of CloudEvents"),
-    422: _problem("No item can be taken", BatchProblem),
-    503: _problem("Some items are not confirmed; send them again with the same ids", BatchProblem),
+    415: problem("Not a content type of CloudEvents"),
+    422: problem("No item can be taken", BatchProblem),
+    503: problem("Some items are not confirmed; send them again with the same ids", BatchProblem),
 }
 LIST_RESPONSES: Final[Responses] = {422: INVALID, 503: AWAY}
 FILM_RESPONSES: Final[Responses] = {404: NOT_FOUND, 422: INVALID, 503: AWAY}
 
-NO_SUCH_JOB: Final = _problem("No such job")
+NO_SUCH_JOB: Final = problem("No such job")
 JOB_LIST_RESPONSES: Final[Responses] = {422: INVALID, 503: AWAY}
 JOB_RESPONSES: Final[Responses] = {404: NO_SUCH_JOB, 422: INVALID, 503: AWAY}
 JOB_COMMAND_RESPONSES: Final[Responses] = {
     404: NO_SUCH_JOB,
-    409: _problem("The job is not in a state for this"),
+    409: problem("The job is not in a state for this"),
     422: INVALID,
     503: AWAY,
 }
 UPLOAD_RESPONSES: Final[Responses] = {
-    400: _problem("Not one text or gzip file in a multipart form, or cut short"),
-    408: _problem("Nothing arrived for too long"),
-    413: _problem("The file is too large"),
+    400: problem("Not one text or gzip file in a multipart form, or cut short"),
+    408: problem("Nothing arrived for too long"),
+    413: problem("The file is too large"),
     422: INVALID,
-    503: _problem("Too many uploads, no store or no broker; try again after `Retry-After` seconds"),
+    503: problem("Too many uploads, no store or no broker; try again after `Retry-After` seconds"),
 }
 STREAM_RESPONSES: Final[Responses] = {
     404: NO_SUCH_JOB,
     422: INVALID,
-    503: _problem("Too many streams; try again after `Retry-After` seconds"),
+    503: problem("Too many streams; try again after `Retry-After` seconds"),
 }

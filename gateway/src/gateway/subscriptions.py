@@ -18,15 +18,17 @@ from moviemetric_contracts import (
     JobChanged,
     MovieRemoved,
     MovieUpserted,
+    RatingAggregated,
     SearchRebuilt,
     TrendUpdated,
+    UserErased,
 )
 from service_kit import Binding, Park, Subscription, UnitOfWork
 from service_kit.topology import UNROUTED
 
 from gateway.cache import Cache
 from gateway.live import CHANNEL, messages_of
-from gateway.reads import LISTS, movie_tag
+from gateway.reads import LISTS, USERS, movie_tag
 
 CACHE_QUEUE = "gateway.cache"
 UNROUTED_QUEUE = "gateway.unrouted"
@@ -40,13 +42,20 @@ def tags_of(events: Sequence[Event[Any]]) -> set[str]:
         match event.data:
             case MovieUpserted(movie=movie):
                 tags.update(movie_tag(key) for key in (movie.movie_id, *movie.aliases))
+                tags.add(LISTS)
             case MovieRemoved(movie_id=movie_id):
-                tags.add(movie_tag(movie_id))
-            case TrendUpdated(entries=entries):
+                tags |= {movie_tag(movie_id), LISTS}
+            case TrendUpdated(entries=entries) if entries:
                 tags.update(movie_tag(entry.movie_id) for entry in entries)
+                tags.add(LISTS)
+            case RatingAggregated(movie_id=movie_id):
+                # No list tells what users think of a film; its trend score follows by itself.
+                tags.add(movie_tag(movie_id))
+            case UserErased():
+                tags.add(USERS)
             case _:
                 pass
-    return {LISTS, *tags} if tags else tags
+    return tags
 
 
 async def park_what_nobody_takes(events: Sequence[Event[Any]], _work: UnitOfWork) -> None:
@@ -70,7 +79,14 @@ def subscriptions(cache: Cache) -> list[Subscription[Event[Any]]]:
     return [
         Subscription(
             queue=CACHE_QUEUE,
-            accepts=(MovieUpserted, MovieRemoved, TrendUpdated, JobChanged),
+            accepts=(
+                MovieUpserted,
+                MovieRemoved,
+                TrendUpdated,
+                JobChanged,
+                RatingAggregated,
+                UserErased,
+            ),
             handle=drop_cached_and_tell,
             batch_size=100,
             linger=0.005,

@@ -53,7 +53,7 @@ def view(event_id: str) -> dict[str, Any]:
 
 
 async def test_what_got_a_202_is_in_the_queue(
-    run_gateway: Run, rabbit_vhost: str, redis_database: str
+    run_gateway: Run, rabbit_vhost: str, redis_database: str, rating: Any
 ) -> None:
     broker = await declare(rabbit_vhost)
     async with run_gateway(amqp_url=rabbit_vhost, redis_url=redis_database) as client:
@@ -64,7 +64,7 @@ async def test_what_got_a_202_is_in_the_queue(
         batch = await client.post(
             "/events",
             content=json.dumps([view(f"b-{number}") for number in range(500)]),
-            headers={"content-type": BATCH},
+            headers={"content-type": BATCH, "x-api-key": rating.new_key("events")},
         )
     assert [r.status_code for r in (register, viewed, batch)] == [202, 202, 202]
     bodies = await received(broker, 502)

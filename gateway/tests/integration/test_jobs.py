@@ -34,7 +34,10 @@ PATH = f"/admin/jobs/{JOB_ID}"
 
 
 @pytest.fixture
-def gateway(run_gateway: Run, rabbit_vhost: str, redis_database: str, upstreams: Any) -> Run:
+def gateway(
+    run_gateway: Run, rabbit_vhost: str, redis_database: str, upstreams: Any, signer: Any
+) -> Run:
+    """For a user with the role admin."""
     page = {"total": 1, "limit": 20, "offset": 0, "as_of": AS_OF}
     upstreams.ingest.answers = {
         "/jobs": {"items": [JOB], **page},
@@ -43,7 +46,13 @@ def gateway(run_gateway: Run, rabbit_vhost: str, redis_database: str, upstreams:
     }
 
     def run(**settings: Any) -> Any:
-        return run_gateway(ready=True, amqp_url=rabbit_vhost, redis_url=redis_database, **settings)
+        return run_gateway(
+            ready=True,
+            headers=signer.bearer("user-admin", "admin"),
+            amqp_url=rabbit_vhost,
+            redis_url=redis_database,
+            **settings,
+        )
 
     return run
 

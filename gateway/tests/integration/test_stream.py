@@ -5,7 +5,7 @@ import json
 import socket
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,9 +28,16 @@ JOB_ID = "import-0b6b5f0e6a0f5d7e9f396f0f6f1c9f4e"
 
 
 @pytest.fixture
-def gateway(run_gateway: Run, rabbit_vhost: str, redis_database: str) -> Run:
+def gateway(run_gateway: Run, rabbit_vhost: str, redis_database: str, signer: Any) -> Run:
+    """For a user with the role admin, unless other `headers` are given."""
+
     def run(**settings: Any) -> Any:
-        return run_gateway(ready=True, amqp_url=rabbit_vhost, redis_url=redis_database, **settings)
+        return run_gateway(
+            ready=True,
+            amqp_url=rabbit_vhost,
+            redis_url=redis_database,
+            **{"headers": signer.bearer("user-admin", "admin"), **settings},
+        )
 
     return run
 
@@ -71,8 +78,11 @@ class Said:
 
 
 @asynccontextmanager
-async def listening(client: httpx.AsyncClient, query: str = "") -> AsyncGenerator[Said]:
-    async with client.stream("GET", f"/api/v1/stream{query}", timeout=30) as answer:
+async def listening(
+    client: httpx.AsyncClient, query: str = "", headers: dict[str, str] | None = None
+) -> AsyncGenerator[Said]:
+    path = f"/api/v1/stream{query}"
+    async with client.stream("GET", path, timeout=30, headers=headers) as answer:
         assert answer.status_code == 200
         assert answer.headers["content-type"].startswith("text/event-stream")
         said = Said(answer.aiter_lines())
@@ -160,6 +170,7 @@ async def test_streams_end_at_once_when_the_service_stops(gateway: Run) -> None:
     async with httpx.AsyncClient(trust_env=False) as outside:
         async with gateway() as client:
             outside.base_url = client.base_url
+            outside.headers = client.headers
             stream = listening(outside)
             said = await stream.__aenter__()
             started = time.perf_counter()
@@ -286,3 +297,52 @@ async def test_the_progress_of_jobs_is_not_parked_and_leaves_cached_lists_alone(
         assert (await client.get("/movies")).headers["X-Cache"] == "hit"
         health = (await client.get("/health")).json()
     assert health["status"] == "ok"
+
+
+async def test_jobs_are_for_operators_and_trends_for_all(
+    gateway: Run, tell: Callable[[Message], Awaitable[None]], signer: Any, rating: Any
+) -> None:
+    for_all: list[dict[str, str]] = [
+        {},
+        signer.bearer("user-1"),
+        {"X-API-Key": rating.new_key("events")},
+    ]
+    async with gateway(headers={}) as client, AsyncExitStack() as stack:
+        streams = [
+            await stack.enter_async_context(listening(client, headers=headers))
+            for headers in for_all
+        ]
+        named = await stack.enter_async_context(listening(client, "?movie_id=1"))
+        key = {"X-API-Key": rating.new_key("admin")}
+        jobs = await stack.enter_async_context(listening(client, "?events=job", headers=key))
+        await tell(job(1))
+        assert (await jobs.next())[0] == "job"
+        await tell(trend(1))
+        for said in (*streams, named):
+            # The job was told before, and not to them.
+            assert (await said.next())[0] == "trend"
+
+
+async def test_a_stream_with_jobs_ends_with_its_token(
+    gateway: Run, tell: Callable[[Message], Awaitable[None]], signer: Any
+) -> None:
+    short = signer.bearer("user-1", "admin", seconds=3)
+    async with (
+        gateway(headers={}) as client,
+        listening(client, "?events=job", headers=short) as jobs,
+        listening(client, "?events=trend", headers=short) as trends,
+    ):
+        await tell(job(1))
+        assert (await jobs.next())[0] == "job"
+        kind, text = await read_until_comment(jobs)
+        assert (kind, "connect again" in text) == (":", True)
+        assert (await jobs.next())[0] == "end"
+        await tell(trend(1))
+        assert (await trends.next())[0] == "trend"
+
+
+async def read_until_comment(said: Said) -> tuple[str, Any]:
+    """The first comment that is no sign of life."""
+    while (found := await said.next(10)) == (":", "still here"):
+        pass
+    return found

@@ -42,10 +42,15 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def gateway(run_gateway: Run, rabbit_vhost: str, redis_database: str, folder: Path) -> Run:
+def gateway(
+    run_gateway: Run, rabbit_vhost: str, redis_database: str, folder: Path, signer: Any
+) -> Run:
+    """For a user with the role admin."""
+
     def run(**settings: Any) -> Any:
         return run_gateway(
             ready=True,
+            headers=signer.bearer("user-admin", "admin"),
             amqp_url=rabbit_vhost,
             redis_url=redis_database,
             upload_store_url=folder.as_uri(),
@@ -89,8 +94,17 @@ async def socket_to(
         writer.close()
 
 
-def request(*headers: bytes) -> bytes:
-    return b"POST /api/v1/upload HTTP/1.1\r\nHost: x\r\n" + TYPE + b"".join(headers) + b"\r\n"
+def request(client: httpx.AsyncClient, *headers: bytes) -> bytes:
+    """The head of an upload with the credentials of `client`."""
+    token = client.headers.get("authorization")
+    credentials = b"" if token is None else b"Authorization: %b\r\n" % token.encode()
+    return (
+        b"POST /api/v1/upload HTTP/1.1\r\nHost: x\r\n"
+        + TYPE
+        + credentials
+        + b"".join(headers)
+        + b"\r\n"
+    )
 
 
 async def answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, Any]]:
@@ -194,7 +208,9 @@ async def test_a_client_that_goes_away_leaves_nothing(
     async with gateway(upload_concurrency=1) as client:
         for ending in (b"", TAIL[:-4]):
             async with socket_to(client) as (_, writer):
-                writer.write(request(b"Content-Length: 100000000\r\n") + HEAD + CSV * 100_000)
+                writer.write(
+                    request(client, b"Content-Length: 100000000\r\n") + HEAD + CSV * 100_000
+                )
                 writer.write(ending)
                 await writer.drain()
                 await asyncio.sleep(0.1)
@@ -214,7 +230,7 @@ async def test_a_slow_client_is_408_and_one_that_keeps_sending_is_not(
 ) -> None:
     async with gateway(upload_idle_seconds=0.5) as client:
         async with socket_to(client) as (reader, writer):
-            writer.write(request(b"Transfer-Encoding: chunked\r\n"))
+            writer.write(request(client, b"Transfer-Encoding: chunked\r\n"))
             for piece in (HEAD, CSV, CSV, CSV, TAIL):
                 await asyncio.sleep(0.25)
                 writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
@@ -226,7 +242,7 @@ async def test_a_slow_client_is_408_and_one_that_keeps_sending_is_not(
             path.unlink()
         async with socket_to(client) as (reader, writer):
             started = time.perf_counter()
-            writer.write(request(b"Content-Length: 100000\r\n") + HEAD + CSV)
+            writer.write(request(client, b"Content-Length: 100000\r\n") + HEAD + CSV)
             status, problem = await answer(reader)
             assert status == 408
             assert 0.4 < time.perf_counter() - started < 2
@@ -239,20 +255,22 @@ async def test_a_wrong_length_is_an_error(gateway: Run, folder: Path) -> None:
     async with gateway(upload_idle_seconds=0.5) as client:
         async with socket_to(client) as (reader, writer):
             # What goes beyond it is to the server the next request, and no good one.
-            writer.write(request(b"Content-Length: %d\r\n" % (len(whole) - 10)) + whole)
+            writer.write(request(client, b"Content-Length: %d\r\n" % (len(whole) - 10)) + whole)
             assert (await reader.readline()).split()[1] == b"400"
         async with socket_to(client) as (reader, writer):
-            writer.write(request(b"Content-Length: %d\r\n" % (len(whole) - 10)) + whole[:-10])
+            writer.write(
+                request(client, b"Content-Length: %d\r\n" % (len(whole) - 10)) + whole[:-10]
+            )
             assert (await answer(reader))[0] == 400
         async with socket_to(client) as (reader, writer):
-            writer.write(request(b"Content-Length: %d\r\n" % (len(whole) + 10)) + whole)
+            writer.write(request(client, b"Content-Length: %d\r\n" % (len(whole) + 10)) + whole)
             assert (await answer(reader))[0] == 408
     assert stored(folder) == []
 
 
 async def test_too_large_is_said_before_a_byte_is_sent(gateway: Run) -> None:
     async with gateway(upload_max_bytes=1_000_000) as client, socket_to(client) as (reader, writer):
-        writer.write(request(b"Content-Length: 1100000\r\n", b"Expect: 100-continue\r\n"))
+        writer.write(request(client, b"Content-Length: 1100000\r\n", b"Expect: 100-continue\r\n"))
         status, problem = await answer(reader)
     assert status == 413
     assert "1000000 bytes" in problem["detail"]
@@ -279,11 +297,30 @@ async def test_a_client_that_keeps_sending_gets_to_read_why_it_is_refused(
     assert stored(folder) == []
 
 
+async def test_who_may_not_upload_is_told_so_before_the_file_is_sent(
+    gateway: Run, folder: Path, signer: Any
+) -> None:
+    asks: list[tuple[dict[str, str], int]] = [({}, 401), (signer.bearer("user-1"), 403)]
+    async with gateway() as client:
+        for credentials, status in asks:
+            client.headers = httpx.Headers(credentials)
+            async with socket_to(client) as (reader, writer):
+                # Of all this nothing but the head is sent.
+                writer.write(request(client, b"Content-Length: 100000000\r\n"))
+                assert (await answer(reader))[0] == status
+            content = HEAD + b"x" * 30_000_000
+            refused = await client.post("/upload", content=content, headers=FORM)
+            assert refused.status_code == status
+            assert refused.headers["connection"] == "close"
+            assert "www-authenticate" in refused.headers
+    assert stored(folder) == []
+
+
 async def test_more_uploads_than_allowed_are_503(gateway: Run, eventually: Eventually) -> None:
     async with gateway(upload_concurrency=2) as client:
         async with socket_to(client) as (_, one), socket_to(client) as (_, two):
             for writer in (one, two):
-                writer.write(request(b"Content-Length: 100000\r\n") + HEAD + CSV)
+                writer.write(request(client, b"Content-Length: 100000\r\n") + HEAD + CSV)
 
             # The two may not have been taken up yet.
             await eventually(lambda: refused(client))
@@ -298,12 +335,15 @@ async def test_more_uploads_than_allowed_are_503(gateway: Run, eventually: Event
 
 
 async def refused(client: httpx.AsyncClient) -> bool:
-    return (await client.post("/upload", files={"file": ("f", CSV)})).status_code == 503
+    """Whether all places are taken; what asks is no upload, so that it does not take one itself."""
+    answer = await client.post("/upload", content=CSV, headers={"content-type": "text/csv"})
+    assert answer.status_code in (400, 503)
+    return answer.status_code == 503
 
 
 async def test_an_upload_under_way_does_not_outlive_the_service(gateway: Run, folder: Path) -> None:
     async with gateway() as client, socket_to(client) as (_, writer):
-        writer.write(request(b"Content-Length: 100000000\r\n") + HEAD + CSV * 200_000)
+        writer.write(request(client, b"Content-Length: 100000000\r\n") + HEAD + CSV * 200_000)
         await writer.drain()
         started = time.perf_counter()
     assert time.perf_counter() - started < 12
@@ -321,13 +361,19 @@ def peak_of(pid: int) -> int:
 
 
 async def test_200_megabytes_pass_through_a_process_that_stays_small(
-    rabbit_vhost: str, redis_database: str, folder: Path, eventually: Eventually
+    rabbit_vhost: str,
+    redis_database: str,
+    folder: Path,
+    eventually: Eventually,
+    signer: Any,
+    rating: Any,
 ) -> None:
     port = free_port()
     environment = {
         **os.environ,
         "AMQP_URL": rabbit_vhost,
         "REDIS_URL": redis_database,
+        "RATING_URL": rating.url,
         "HTTP_PORT": str(port),
         "UPLOAD_STORE_URL": folder.as_uri(),
     }
@@ -336,7 +382,10 @@ async def test_200_megabytes_pass_through_a_process_that_stays_small(
     )
     try:
         async with httpx.AsyncClient(
-            base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=60
+            base_url=f"http://127.0.0.1:{port}",
+            trust_env=False,
+            timeout=60,
+            headers=signer.bearer("user-admin", "admin"),
         ) as client:
 
             async def ready() -> bool:

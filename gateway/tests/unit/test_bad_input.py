@@ -210,15 +210,15 @@ BAD_EVENTS: list[tuple[object, str]] = [
 
 @pytest.mark.parametrize(("item", "field"), BAD_EVENTS)
 async def test_a_bad_event_is_named_and_the_good_ones_beside_it_are_taken(
-    api: httpx.AsyncClient, publisher: Any, item: object, field: str
+    producer_api: httpx.AsyncClient, publisher: Any, item: object, field: str
 ) -> None:
     headers = {"content-type": BATCH}
-    alone = await api.post("/events", content=json.dumps([item]), headers=headers)
+    alone = await producer_api.post("/events", content=json.dumps([item]), headers=headers)
     check_problem(alone, 422, f"[0].{field}")
     assert alone.json()["results"][0]["status"] == "rejected"
     assert publisher.events == []
     beside = json.dumps([event(id="a"), item, event(id="b")])
-    mixed = await api.post("/events", content=beside, headers=headers)
+    mixed = await producer_api.post("/events", content=beside, headers=headers)
     assert mixed.status_code == 202
     assert [result["status"] for result in mixed.json()["results"]] == [
         "accepted",
@@ -243,9 +243,9 @@ async def test_a_bad_event_is_named_and_the_good_ones_beside_it_are_taken(
     ],
 )
 async def test_a_bad_batch(
-    api: httpx.AsyncClient, publisher: Any, body: bytes, status: int, field: str
+    producer_api: httpx.AsyncClient, publisher: Any, body: bytes, status: int, field: str
 ) -> None:
-    response = await api.post("/events", content=body, headers={"content-type": BATCH})
+    response = await producer_api.post("/events", content=body, headers={"content-type": BATCH})
     assert response.status_code == status
     assert response.headers["content-type"] == "application/problem+json"
     if field and not field.startswith("["):
@@ -257,10 +257,10 @@ async def test_a_bad_batch(
     "content_type", [None, "application/json", "text/plain", "multipart/form-data", "x"]
 )
 async def test_events_wants_a_type_of_cloudevents(
-    api: httpx.AsyncClient, publisher: Any, content_type: str | None
+    producer_api: httpx.AsyncClient, publisher: Any, content_type: str | None
 ) -> None:
     headers = {"content-type": content_type} if content_type else {}
-    response = await api.post("/events", content=json.dumps([event()]), headers=headers)
+    response = await producer_api.post("/events", content=json.dumps([event()]), headers=headers)
     check_problem(response, 415, "Content-Type")
     assert publisher.events == []
 
@@ -282,19 +282,19 @@ async def chunks(size: int) -> AsyncGenerator[bytes]:
     ],
 )
 async def test_a_body_above_the_limit(
-    api: httpx.AsyncClient, publisher: Any, path: str, limit: int
+    producer_api: httpx.AsyncClient, publisher: Any, path: str, limit: int
 ) -> None:
     headers = {"content-type": BATCH}
-    announced = await api.post(path, content=b" " * (limit + 1), headers=headers)
+    announced = await producer_api.post(path, content=b" " * (limit + 1), headers=headers)
     check_problem(announced, 413, "(body)")
-    streamed = await api.post(path, content=chunks(limit + 1), headers=headers)
+    streamed = await producer_api.post(path, content=chunks(limit + 1), headers=headers)
     check_problem(streamed, 413, "(body)")
-    lying = await api.post(
+    lying = await producer_api.post(
         path, content=chunks(limit + 1), headers={**headers, "content-length": "10"}
     )
     check_problem(lying, 413, "(body)")
     # Exactly at the limit it is read, and found to be no JSON.
-    check_problem(await api.post(path, content=chunks(limit), headers=headers), 400, "")
+    check_problem(await producer_api.post(path, content=chunks(limit), headers=headers), 400, "")
     assert publisher.events == []
 
 
@@ -361,9 +361,9 @@ async def test_another_method(api: httpx.AsyncClient, method: str, path: str, al
 
 
 async def test_a_batch_of_more_items_than_events_fit_into_it(
-    api: httpx.AsyncClient, publisher: Any
+    producer_api: httpx.AsyncClient, publisher: Any
 ) -> None:
     body = b"[" + b"0," * 500_000 + b"0]"
-    answer = await api.post("/events", content=body, headers={"content-type": BATCH})
+    answer = await producer_api.post("/events", content=body, headers={"content-type": BATCH})
     check_problem(answer, 413, "(body)")
     assert publisher.events == []

@@ -130,7 +130,7 @@ def event(event_id: str, **changes: Any) -> dict[str, Any]:
 
 
 async def test_a_batch_keeps_ids_and_order_and_takes_duplicates(
-    api: httpx.AsyncClient, publisher: Any
+    producer_api: httpx.AsyncClient, publisher: Any
 ) -> None:
     batch = [
         event("a", correlationid="own", colour="ignored"),
@@ -138,7 +138,7 @@ async def test_a_batch_keeps_ids_and_order_and_takes_duplicates(
         event("a"),
         event("c", type="movie.refresh.v1", data={"tmdb_id": 5}, time="2024-01-01T00:00:00Z"),
     ]
-    response = await api.post(
+    response = await producer_api.post(
         "/api/v1/events",
         content=json.dumps(batch),
         headers={"content-type": f"{BATCH}; charset=utf-8", "X-Correlation-Id": "given"},
@@ -161,8 +161,8 @@ async def test_a_batch_keeps_ids_and_order_and_takes_duplicates(
     assert [e.correlationid for e in publisher.events] == ["own", "given", "given", "given"]
 
 
-async def test_a_single_event(api: httpx.AsyncClient, publisher: Any) -> None:
-    response = await api.post(
+async def test_a_single_event(producer_api: httpx.AsyncClient, publisher: Any) -> None:
+    response = await producer_api.post(
         "/events", content=json.dumps(event("one")), headers={"content-type": ONE}
     )
     assert response.status_code == 202
@@ -170,11 +170,13 @@ async def test_a_single_event(api: httpx.AsyncClient, publisher: Any) -> None:
 
 
 async def test_what_is_not_confirmed_is_named_to_be_sent_again(
-    api: httpx.AsyncClient, publisher: Any
+    producer_api: httpx.AsyncClient, publisher: Any
 ) -> None:
     publisher.error, publisher.refused_ids = PublishError("lost"), {"b", "d"}
     batch = [event("a"), event("b"), {"id": "c"}, event("d")]
-    response = await api.post("/events", content=json.dumps(batch), headers={"content-type": BATCH})
+    response = await producer_api.post(
+        "/events", content=json.dumps(batch), headers={"content-type": BATCH}
+    )
     assert response.status_code == 503
     assert int(response.headers["Retry-After"]) >= 1
     problem = response.json()
@@ -202,6 +204,26 @@ async def test_the_documented_routes_are_complete(api: httpx.AsyncClient) -> Non
         "/api/v1/movies/{movie_id}",
         "/api/v1/movies/{movie_id}/refresh",
         "/api/v1/movies/{movie_id}/trend",
+        "/api/v1/events/{event_id}",
+        "/api/v1/movies/{movie_id}/rating",
+        "/api/v1/movies/{movie_id}/ratings",
+        "/api/v1/movies/{movie_id}/reviews",
+        "/api/v1/ratings",
+        "/api/v1/users",
+        "/api/v1/users/me",
+        "/api/v1/users/me/password",
+        "/api/v1/users/me/ratings",
+        "/api/v1/users/me/export",
+        "/api/v1/users/{name}",
+        "/api/v1/auth/token",
+        "/api/v1/auth/revoke",
+        "/api/v1/.well-known/jwks.json",
+        "/api/v1/admin/users",
+        "/api/v1/admin/users/{name}",
+        "/api/v1/admin/users/{name}/role",
+        "/api/v1/admin/api-keys",
+        "/api/v1/admin/api-keys/{key_id}",
+        "/api/v1/admin/audit",
         "/api/v1/search",
         "/api/v1/stream",
         "/api/v1/upload",
@@ -216,12 +238,15 @@ async def test_the_documented_routes_are_complete(api: httpx.AsyncClient) -> Non
     assert named <= set(document["components"]["schemas"])
     view = document["paths"]["/api/v1/movies/view"]["post"]
     assert view["requestBody"]["content"]["application/json"]["example"]
-    assert set(view["responses"]) == {"202", "400", "413", "422", "503"}
+    refusals = {"400", "401", "403", "429", "503"}
+    assert set(view["responses"]) == {"202", "413", "422", *refusals}
+    assert view["security"] == [{}, {"OAuth2": []}, {"ApiKey": []}]
     upload = document["paths"]["/api/v1/upload"]["post"]
     form = upload["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert form["required"] == ["file"]
     assert set(form["properties"]) == {"file", "format", "dry_run"}
-    assert set(upload["responses"]) == {"202", "400", "408", "413", "422", "503"}
+    assert set(upload["responses"]) == {"202", "408", "413", "422", *refusals}
+    assert upload["security"] == [{"OAuth2": []}, {"ApiKey": []}]
     assert {p["name"] for p in upload["parameters"]} >= {"format", "dry_run", "Idempotency-Key"}
     ingest = document["paths"]["/api/v1/admin/ingest/run"]["post"]
     assert ingest["requestBody"]["required"] is False

@@ -16,9 +16,9 @@ TOMORROW = (datetime.now(UTC) + timedelta(days=2)).date().isoformat()
 @pytest.mark.parametrize("prefix", ["/api/v1", "/api", ""])
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"force": false}'])
 async def test_ingest_run_without_a_wish_is_all_lists(
-    api: httpx.AsyncClient, publisher: Any, prefix: str, body: bytes
+    admin_api: httpx.AsyncClient, publisher: Any, prefix: str, body: bytes
 ) -> None:
-    response = await api.post(f"{prefix}/admin/ingest/run", content=body)
+    response = await admin_api.post(f"{prefix}/admin/ingest/run", content=body)
     assert response.status_code == 202, response.text
     [event] = publisher.events
     job_id = "ingest-" + event.id.replace("-", "")
@@ -42,7 +42,7 @@ async def test_ingest_run_without_a_wish_is_all_lists(
 
 
 async def test_ingest_run_reads_what_is_named_and_nothing_else(
-    api: httpx.AsyncClient, publisher: Any
+    admin_api: httpx.AsyncClient, publisher: Any
 ) -> None:
     wishes: list[dict[str, Any]] = [
         {"lists": {"popular": 3}},
@@ -51,7 +51,7 @@ async def test_ingest_run_reads_what_is_named_and_nothing_else(
         {"lists": {"upcoming": 1}, "tmdb_ids": list(range(1, 10_001))},
     ]
     for wish in wishes:
-        response = await api.post("/admin/ingest/run", json=wish)
+        response = await admin_api.post("/admin/ingest/run", json=wish)
         assert response.status_code == 202, response.text
     nothing = dict.fromkeys(ListPages.model_fields, 0)
     commands = [event.data for event in publisher.events]
@@ -99,25 +99,25 @@ async def test_ingest_run_reads_what_is_named_and_nothing_else(
     ],
 )
 async def test_a_bad_ingest_run(
-    api: httpx.AsyncClient, publisher: Any, body: object, field: str
+    admin_api: httpx.AsyncClient, publisher: Any, body: object, field: str
 ) -> None:
-    response = await api.post("/admin/ingest/run", json=body)
+    response = await admin_api.post("/admin/ingest/run", json=body)
     assert response.status_code == 422, response.text
     assert response.json()["errors"][0]["field"] == field
     assert publisher.events == []
 
 
-async def test_no_json_is_400(api: httpx.AsyncClient, publisher: Any) -> None:
-    assert (await api.post("/admin/ingest/run", content=b"popular")).status_code == 400
+async def test_no_json_is_400(admin_api: httpx.AsyncClient, publisher: Any) -> None:
+    assert (await admin_api.post("/admin/ingest/run", content=b"popular")).status_code == 400
     assert publisher.events == []
 
 
 async def test_commands_about_jobs_are_taken_while_their_service_is_away(
-    api: httpx.AsyncClient, publisher: Any
+    admin_api: httpx.AsyncClient, publisher: Any
 ) -> None:
     headers = {"Idempotency-Key": "k"}
     paths = (f"/admin/jobs/{JOB}/cancel", f"/admin/jobs/{JOB}/retry", "/admin/ingest/run")
-    answers = [await api.post(path, headers=headers) for path in paths * 2]
+    answers = [await admin_api.post(path, headers=headers) for path in paths * 2]
     assert {answer.status_code for answer in answers} == {202}
     cancelled, retried, ran = answers[:3]
     first, second = publisher.events[:3], publisher.events[3:]
@@ -146,19 +146,19 @@ async def test_commands_about_jobs_are_taken_while_their_service_is_away(
     ],
 )
 async def test_what_is_no_job(
-    api: httpx.AsyncClient, publisher: Any, end: str, job_id: str, status: int
+    admin_api: httpx.AsyncClient, publisher: Any, end: str, job_id: str, status: int
 ) -> None:
     method = "POST" if end in ("/cancel", "/retry") else "GET"
-    response = await api.request(method, f"/api/v1/admin/jobs/{job_id}{end}")
+    response = await admin_api.request(method, f"/api/v1/admin/jobs/{job_id}{end}")
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
     assert publisher.events == []
 
 
 async def test_an_ingest_run_has_no_rejected_rows_to_retry(
-    api: httpx.AsyncClient, publisher: Any
+    admin_api: httpx.AsyncClient, publisher: Any
 ) -> None:
-    response = await api.post(f"/admin/jobs/ingest-{'0' * 32}/retry")
+    response = await admin_api.post(f"/admin/jobs/ingest-{'0' * 32}/retry")
     assert response.status_code == 409
     assert publisher.events == []
 
@@ -181,16 +181,16 @@ async def test_an_ingest_run_has_no_rejected_rows_to_retry(
         ("/stream?" + "&".join([f"job_id={JOB}"] * 21), "job_id"),
     ],
 )
-async def test_bad_parameters(api: httpx.AsyncClient, path: str, field: str) -> None:
-    response = await api.get(path)
+async def test_bad_parameters(admin_api: httpx.AsyncClient, path: str, field: str) -> None:
+    response = await admin_api.get(path)
     assert response.status_code == 422, response.text
     assert response.json()["errors"][0]["field"] == field
 
 
-async def test_reads_while_the_service_is_away_are_503(api: httpx.AsyncClient) -> None:
+async def test_reads_while_the_service_is_away_are_503(admin_api: httpx.AsyncClient) -> None:
     rejects = f"/admin/jobs/{JOB}/rejects"
     for path in ("/admin/jobs", f"/admin/jobs/{JOB}", rejects, f"{rejects}?format=csv"):
-        response = await api.get(path)
+        response = await admin_api.get(path)
         assert response.status_code == 503, path
         assert int(response.headers["Retry-After"]) >= 1
 

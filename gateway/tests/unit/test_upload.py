@@ -42,8 +42,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def client(api_with: Any, folder: Path) -> AsyncGenerator[httpx.AsyncClient]:
-    async with api_with(upload_store_url=folder.as_uri(), upload_max_bytes=100_000) as client:
+async def client(api_with: Any, signer: Any, folder: Path) -> AsyncGenerator[httpx.AsyncClient]:
+    async with api_with(
+        headers=signer.bearer("user-admin", "admin"),
+        upload_store_url=folder.as_uri(),
+        upload_max_bytes=100_000,
+    ) as client:
         yield client
 
 
@@ -254,7 +258,7 @@ async def test_a_file_above_the_limit(
     assert exact.status_code == 202
     for path in stored(folder):
         path.unlink()
-    publisher.events.clear()
+    publisher.published.clear()
     one_more = form((FILE, b"x" * 100_001))
     check_problem(
         await client.post("/upload", content=one_more, headers=FORM), 413, "100000 bytes", folder
@@ -293,16 +297,19 @@ async def test_an_import_that_is_not_confirmed_leaves_no_file(
     assert int(response.headers["Retry-After"]) >= 1
 
 
-async def test_without_a_store(api: httpx.AsyncClient, publisher: Any) -> None:
-    response = await api.post("/upload", files={"file": ("f", CSV)})
+async def test_without_a_store(admin_api: httpx.AsyncClient, publisher: Any) -> None:
+    response = await admin_api.post("/upload", files={"file": ("f", CSV)})
     assert response.status_code == 503
     assert "UPLOAD_STORE_URL" in response.json()["detail"]
     assert publisher.events == []
 
 
-async def test_a_store_that_is_away(api_with: Any, publisher: Any, tmp_path: Path) -> None:
+async def test_a_store_that_is_away(
+    api_with: Any, signer: Any, publisher: Any, tmp_path: Path
+) -> None:
     folder = tmp_path / "uploads"
-    async with api_with(upload_store_url=folder.as_uri()) as client:
+    headers = signer.bearer("user-admin", "admin")
+    async with api_with(headers=headers, upload_store_url=folder.as_uri()) as client:
         folder.rmdir()
         folder.write_text("a file where the folder should be")
         response = await client.post("/upload", files={"file": ("f", CSV)})

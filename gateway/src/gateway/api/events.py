@@ -5,16 +5,18 @@ import json
 from datetime import UTC, datetime
 from typing import Any, Final, cast
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from moviemetric_contracts import CLOUDEVENTS_BATCH_JSON, CLOUDEVENTS_JSON
 from service_kit.http import PROBLEM_JSON, ProblemError
 from starlette.responses import Response
 
 from gateway.api.commands import read_body
-from gateway.batch import Item, read_item, results
+from gateway.batch import ACCEPTED, Item, read_item, results
 from gateway.bodies import invalid, parse_json
 from gateway.identity import RequestIdentity
+from gateway.limits import MAX_BATCH
 from gateway.outbound import RETRY_AFTER, Outbound
+from gateway.policies import Policies
 from gateway.shapes import BATCH_RESPONSES, BatchAccepted
 
 # As many events as fit into a body; of commas and zeros there is room for a hundred times that.
@@ -29,15 +31,22 @@ _EXAMPLE: Final[dict[str, Any]] = {
     "type": "movie.viewed.v1",
     "data": {"movie_id": "tmdb-27205", "viewed_at": "2025-01-31T20:15:00Z", "user_id": "u-1"},
 }
+EVENTS: Final = [{"$ref": f"#/components/schemas/{cls.TYPE}"} for cls in ACCEPTED]
 _DOCS: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
         "content": {
             CLOUDEVENTS_BATCH_JSON: {
-                "schema": {"type": "array", "items": {"type": "object"}, "minItems": 1},
+                "schema": {
+                    "type": "array",
+                    "minItems": 1,
+                    "description": f"Each is taken or refused by itself; {MAX_ITEMS} at most, and "
+                    f"{MAX_BATCH // 1024} KiB in all.",
+                    "items": {"anyOf": [*EVENTS, {}]},
+                },
                 "example": [_EXAMPLE],
             },
-            CLOUDEVENTS_JSON: {"schema": {"type": "object"}, "example": _EXAMPLE},
+            CLOUDEVENTS_JSON: {"schema": {"anyOf": EVENTS}, "example": _EXAMPLE},
         },
     }
 }
@@ -46,8 +55,9 @@ _DOCS: Final[dict[str, Any]] = {
 class Events:
     """The handler."""
 
-    def __init__(self, outbound: Outbound) -> None:
+    def __init__(self, outbound: Outbound, policies: Policies) -> None:
         self._outbound = outbound
+        self._policies = policies
 
     def add_to(self, router: APIRouter) -> None:
         """Register the route."""
@@ -61,6 +71,7 @@ class Events:
             responses={202: {"model": BatchAccepted}, **BATCH_RESPONSES},
             response_model=None,
             openapi_extra=_DOCS,
+            dependencies=[Depends(self._policies.events)],
         )
 
     async def post(self, request: Request) -> Response:

@@ -12,7 +12,7 @@ from service_kit.http import ProblemError
 from starlette.responses import Response
 
 from gateway.api.commands import read_body
-from gateway.api.parameters import Page, given, page
+from gateway.api.parameters import JobIdParameter, Page, given, page
 from gateway.api.streamed import Streamed
 from gateway.bodies import IngestBody, invalid, parse_body
 from gateway.cache import Cache
@@ -30,6 +30,7 @@ from gateway.jobs import (
     with_task_fields,
 )
 from gateway.openapi import command_docs
+from gateway.policies import Policies
 from gateway.readers import ServiceAwayError, ServiceReader
 from gateway.reads import RETRY_AFTER
 from gateway.sending import CommandSender
@@ -104,15 +105,25 @@ class JobReads:
 class Jobs:
     """The handlers."""
 
-    def __init__(self, sender: CommandSender, reads: JobReads, cache: Cache) -> None:
+    def __init__(
+        self, sender: CommandSender, reads: JobReads, cache: Cache, policies: Policies
+    ) -> None:
+        self._policies = policies
         self._sender = sender
         self._reads = reads
         self._cache = cache
 
     def add_to(self, router: APIRouter) -> None:
         """Register the routes."""
-        read: dict[str, Any] = {"methods": ["GET"], "tags": ["jobs"], "response_model": None}
+        operators = [Depends(self._policies.admin)]
+        read: dict[str, Any] = {
+            "methods": ["GET"],
+            "tags": ["jobs"],
+            "response_model": None,
+            "dependencies": operators,
+        }
         ask: dict[str, Any] = {
+            "dependencies": operators,
             "methods": ["POST"],
             "status_code": 202,
             "tags": ["jobs"],
@@ -200,7 +211,7 @@ class Jobs:
         answer["items"] = [with_task_fields(job) for job in answer["items"]]
         return _live(to_json(answer))
 
-    async def job(self, job_id: str) -> Response:
+    async def job(self, job_id: JobIdParameter) -> Response:
         """A job whose command its service has not taken yet is `queued`."""
         try:
             job = await self._reads.load(job_id)
@@ -211,7 +222,7 @@ class Jobs:
     async def rejects(
         self,
         request: Request,
-        job_id: str,
+        job_id: JobIdParameter,
         part: Annotated[Page, Depends(page)],
         format: Annotated[
             Literal["json", "csv"] | None,
@@ -241,7 +252,7 @@ class Jobs:
         }
         return _live(to_json(nothing))
 
-    async def cancel(self, request: Request, job_id: str) -> Response:
+    async def cancel(self, request: Request, job_id: JobIdParameter) -> Response:
         """A job that has ended stays as it is (409)."""
         identity = RequestIdentity.from_headers(request.scope["headers"])
         job = await self._load_if_possible(job_id)
@@ -251,7 +262,7 @@ class Jobs:
         await self._sender.send(identity, event_id, CancelJob(job_id=job_id), datetime.now(UTC))
         return accepted(identity, event_id, job_id)
 
-    async def retry(self, request: Request, job_id: str) -> Response:
+    async def retry(self, request: Request, job_id: JobIdParameter) -> Response:
         """Only an import that has ended and rejected rows can be tried again (else 409)."""
         identity = RequestIdentity.from_headers(request.scope["headers"])
         self._reads.owner_of(job_id)

@@ -18,6 +18,7 @@ from gateway.api.parameters import (
     GenreParameter,
     LanguageParameter,
     LimitParameter,
+    MovieIdParameter,
     OffsetParameter,
     Page,
     WindowParameter,
@@ -34,6 +35,7 @@ from gateway.films import (
     with_external_score,
     with_trend,
 )
+from gateway.policies import Policies
 from gateway.readers import ServiceAwayError, ServiceReader
 from gateway.reads import LISTS, CachedReads, Loaded, Read, movie_tag
 from gateway.settings import Settings
@@ -55,15 +57,22 @@ class Movies:
         reads: CachedReads,
         ingest: ServiceReader,
         compute: ServiceReader,
+        policies: Policies,
     ) -> None:
         self._settings = settings
+        self._policies = policies
         self._reads = reads
         self._ingest = ingest
         self._compute = compute
 
     def add_to(self, router: APIRouter) -> None:
         """Register the routes; the fixed paths before those with a film's id."""
-        common: dict[str, Any] = {"methods": ["GET"], "tags": ["movies"], "response_model": None}
+        common: dict[str, Any] = {
+            "methods": ["GET"],
+            "tags": ["movies"],
+            "response_model": None,
+            "dependencies": [Depends(self._policies.reads)],
+        }
         router.add_api_route(
             "/movies/trending",
             self.trending,
@@ -163,7 +172,7 @@ class Movies:
             )
         return respond(await self._reads.answer(read))
 
-    async def movie(self, movie_id: str) -> Response:
+    async def movie(self, movie_id: MovieIdParameter) -> Response:
         """`movie_id` is a key such as tmdb-27205 or imdb-tt1375666, or a TMDB number."""
         key = path_movie_id(movie_id)
         read = Read(
@@ -175,7 +184,7 @@ class Movies:
         )
         return respond(await self._reads.answer(read))
 
-    async def trend(self, movie_id: str, window: WindowParameter = "day") -> Response:
+    async def trend(self, movie_id: MovieIdParameter, window: WindowParameter = "day") -> Response:
         """Each component with its inputs, weights and half-life, and the formula's version."""
         key = path_movie_id(movie_id)
         read = Read(

@@ -1,6 +1,8 @@
 """What tells that the API is there; health, readiness and metrics are the runtime's."""
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
+
+from gateway.policies import Policies
 
 
 async def ping() -> dict[str, str]:
@@ -8,7 +10,7 @@ async def ping() -> dict[str, str]:
     return {"ping": "pong"}
 
 
-def add_to(router: APIRouter) -> None:
+def add_to(router: APIRouter, policies: Policies) -> None:
     """Register the route."""
     router.add_api_route(
         "/ping",
@@ -16,4 +18,5 @@ def add_to(router: APIRouter) -> None:
         methods=["GET"],
         tags=["operations"],
         summary="Whether the API answers",
+        dependencies=[Depends(policies.open)],
     )

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlencode
 
-from fastapi import Query
+from fastapi import Path, Query
 from pydantic import AfterValidator
 
-from gateway.bodies import invalid
+from gateway.bodies import MOVIE_KEY_PATTERN, invalid
+from gateway.jobs import JOB_ID_PATTERN
 
 MAX_LIMIT: Final = 100
 MAX_OFFSET: Final = 100_000
@@ -35,6 +36,22 @@ LanguageParameter = Annotated[
         pattern=r"^[A-Za-z-]{2,20}$",
         description="of the original, as in ISO 639-1",
         examples=["en"],
+    ),
+]
+# What stands in `json_schema_extra` is for the reader: the handlers check it themselves.
+MovieIdParameter = Annotated[
+    str,
+    Path(
+        description="a key such as tmdb-27205 or imdb-tt1375666, or a TMDB number",
+        examples=["tmdb-27205"],
+        json_schema_extra={"pattern": MOVIE_KEY_PATTERN, "maxLength": 200},
+    ),
+]
+JobIdParameter = Annotated[
+    str,
+    Path(
+        examples=["import-0b6b5f0e6a0f5d7e9f396f0f6f1c9f4e"],
+        json_schema_extra={"pattern": JOB_ID_PATTERN},
     ),
 ]
 WindowParameter = Annotated[Window, Query(description="half-life of a day or of a week")]

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from pydantic_core import to_json
 from starlette.responses import Response
 
@@ -18,6 +18,7 @@ from gateway.api.parameters import (
     given,
 )
 from gateway.films import with_external_score
+from gateway.policies import Policies
 from gateway.readers import ServiceReader
 from gateway.reads import LISTS, CachedReads, Loaded, Read
 from gateway.settings import Settings
@@ -27,8 +28,15 @@ from gateway.shapes import LIST_RESPONSES, SearchAnswer
 class Search:
     """The handler."""
 
-    def __init__(self, settings: Settings, reads: CachedReads, search: ServiceReader) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        reads: CachedReads,
+        search: ServiceReader,
+        policies: Policies,
+    ) -> None:
         self._settings = settings
+        self._policies = policies
         self._reads = reads
         self._search = search
 
@@ -40,6 +48,7 @@ class Search:
             methods=["GET"],
             tags=["search"],
             summary="Find films by their words",
+            dependencies=[Depends(self._policies.reads)],
             responses={200: {"model": SearchAnswer}, **LIST_RESPONSES},
             response_model=None,
         )

@@ -11,12 +11,12 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Protocol
 from uuid import uuid4
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from moviemetric_contracts import ImportCatalog
 from pydantic import TypeAdapter, ValidationError
 from service_kit import Blob, Outage
@@ -25,6 +25,7 @@ from starlette.responses import Response
 from starlette.types import Receive
 
 from gateway import metrics
+from gateway.access import Principal
 from gateway.api.jobs import accepted
 from gateway.api.parameters import one_of
 from gateway.api.streamed import Refusal
@@ -35,6 +36,7 @@ from gateway.jobs import job_id_of
 from gateway.limits import content_length
 from gateway.multipart import FormError, MultipartReader, Part, boundary_of
 from gateway.openapi import HEADERS
+from gateway.policies import Policies, Policy
 from gateway.sending import CommandSender, used_before
 from gateway.settings import Settings
 from gateway.shapes import UPLOAD_RESPONSES, JobAccepted
@@ -64,6 +66,7 @@ DOCS: Final[dict[str, Any]] = {
                         "file": {
                             "type": "string",
                             "format": "binary",
+                            "minLength": 1,
                             "description": "CSV, TSV or JSON, plain or gzip",
                         },
                         "format": {
@@ -162,8 +165,14 @@ class Upload:
     """The handler; `store` is None while no store is configured."""
 
     def __init__(
-        self, settings: Settings, store: UploadStore | None, sender: CommandSender, cache: Cache
+        self,
+        settings: Settings,
+        store: UploadStore | None,
+        sender: CommandSender,
+        cache: Cache,
+        policies: Policies,
     ) -> None:
+        self._policy = closing_policy(policies.admin)
         self._max_bytes = settings.upload_max_bytes
         self._idle_seconds = settings.upload_idle_seconds
         self._free = settings.upload_concurrency
@@ -180,6 +189,7 @@ class Upload:
             status_code=202,
             tags=["imports"],
             summary="Import a file of films",
+            dependencies=[Depends(self._policy)],
             responses={202: {"model": JobAccepted}, **UPLOAD_RESPONSES},
             response_model=None,
             openapi_extra=DOCS,
@@ -382,6 +392,38 @@ class UploadForm:
                 self.dry_run = _DRY_RUN.validate_python(text.strip())
         except ValidationError as error:
             raise invalid([(part.name, error.errors()[0]["msg"])]) from None
+
+
+class EarlyRefusalError(ProblemError):
+    """A problem that is answered while the body, which is not wanted, is still arriving."""
+
+    def __init__(self, problem: ProblemError, unread: Receive) -> None:
+        super().__init__(
+            problem.status,
+            problem.title,
+            problem.detail,
+            errors=problem.errors,
+            headers=problem.headers,
+        )
+        self._problem = problem
+        self._unread = unread
+
+    def response(self) -> Response:
+        """Sent at once; then the connection closes."""
+        return Refusal(self._problem, self._unread)
+
+
+def closing_policy(policy: Policy) -> Policy:
+    """The policy, which ends the connection of those it refuses instead of reading their files."""
+
+    async def check(request: Request) -> Principal | None:
+        try:
+            return await policy.check(request)
+        except ProblemError as problem:
+            metrics.UPLOADS.labels(str(problem.status)).inc()
+            raise EarlyRefusalError(problem, request.receive) from problem
+
+    return replace(policy, check=check)
 
 
 def too_large(max_bytes: int) -> ProblemError:
