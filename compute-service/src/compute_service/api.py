@@ -1,23 +1,27 @@
-"""The read API: charts, scores and their explanation. Scores are computed for the moment of
-reading."""
+"""The read API: charts, scores and their explanation, and what is kept of a user. Scores are
+computed for the moment of reading."""
 
+import re
 from dataclasses import asdict
-from datetime import UTC, date, datetime
-from typing import Annotated, Literal, NoReturn
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated, Final, Literal, NoReturn
 
-from fastapi import APIRouter, Query
-from moviemetric_contracts import parse_movie_id
+from fastapi import APIRouter, Path, Query
+from moviemetric_contracts import ActorId, parse_movie_id
 from moviemetric_contracts.fields import Name
 from pydantic import BaseModel, Field
 from service_kit import Database, ProblemError
 
 from compute_service import repository
 from compute_service.projection import TrendState
-from compute_service.repository import ChartFilter
-from compute_service.trend import Components, FormulaDescription, TrendFormula, Window
+from compute_service.repository import ActivityPlace, ChartFilter
+from compute_service.trend import Components, FormulaDescription, Kind, TrendFormula, Window
 
 MAX_IDS = 500
 MAX_VOTES = 2**53 - 1
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_PLACE: Final = re.compile(r"(-?[0-9]{1,18})\.([0-9]{1,9})\.([0-9]{1,4})")
+_NO_PAGE: Final = "expected what `next` of the page before says"
 
 Limit = Annotated[int, Query(ge=1, le=100)]
 Offset = Annotated[int, Query(ge=0, le=100_000)]
@@ -92,6 +96,22 @@ class TrendExplanation(BaseModel):
     components: Components
     formula: FormulaDescription
     as_of: datetime
+
+
+class ActivityItem(BaseModel):
+    """Something that a user did: looked at a film, or rated it."""
+
+    movie_id: str
+    kind: Kind
+    occurred_at: datetime
+    session_id: str | None
+
+
+class ActivityPage(BaseModel):
+    """What a user did, oldest first; `next` is the `after` of the next page, None at the end."""
+
+    items: list[ActivityItem]
+    next: str | None
 
 
 def read_api(database: Database, formula: TrendFormula) -> APIRouter:
@@ -188,7 +208,46 @@ def read_api(database: Database, formula: TrendFormula) -> APIRouter:
             as_of=now,
         )
 
+    # Producers choose the ids of their users, and may have put slashes into them.
+    @router.get("/users/{user_id:path}/activity")
+    async def activity(
+        user_id: Annotated[ActorId, Path()],
+        limit: Annotated[int, Query(ge=1, le=5000)] = 1000,
+        after: Annotated[str | None, Query(description="`next` of the page before")] = None,
+    ) -> ActivityPage:
+        """Everything that this service holds of a user."""
+        place = None if after is None else _place(after)
+        async with database.reading() as connection:
+            found = await repository.activity_of(connection, user_id, after=place, limit=limit + 1)
+        items = [
+            ActivityItem(
+                movie_id=done.movie_id,
+                kind=done.kind,
+                occurred_at=done.at.occurred_at,
+                session_id=done.session_id,
+            )
+            for done in found[:limit]
+        ]
+        more = len(found) > limit
+        return ActivityPage(items=items, next=_next(found[limit - 1].at) if more else None)
+
     return router
+
+
+def _next(place: ActivityPlace) -> str:
+    microseconds = (place.occurred_at - _EPOCH) // timedelta(microseconds=1)
+    return f"{microseconds}.{place.place[1:-1].replace(',', '.')}"
+
+
+def _place(after: str) -> ActivityPlace:
+    found = _PLACE.fullmatch(after)
+    if found is None:
+        _refuse("after", _NO_PAGE)
+    try:
+        moment = _EPOCH + timedelta(microseconds=int(found[1]))
+    except OverflowError:
+        _refuse("after", _NO_PAGE)
+    return ActivityPlace(moment, f"({found[2]},{found[3]})")
 
 
 def _is_known(state: TrendState) -> bool:

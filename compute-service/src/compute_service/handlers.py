@@ -3,6 +3,9 @@
 All of them commute: impulses are added up, versions of a film and aggregates of its ratings are
 compared by revision, and to which film a key belongs follows from the versions that are stored.
 The runtime hands over only events that were never seen before, and commits.
+
+A user who asked to be forgotten has done what they did before, but nobody can tell any more that
+it was they; what comes of theirs afterwards has no effect.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,8 +20,10 @@ from moviemetric_contracts import (
     MovieUpserted,
     MovieViewed,
     RatingAggregated,
+    UserErased,
 )
 from service_kit import Park, UnitOfWork
+from service_kit.erasure import erased_among, remember_erased
 
 from compute_service import repository
 from compute_service.aliases import Claim, films_by_key
@@ -43,6 +48,7 @@ class TrendHandlers:
 
     async def count_views(self, events: Sequence[Event[MovieViewed]], work: UnitOfWork) -> None:
         """Each view is counted and adds to the film's activity, in the catalogue or not."""
+        erased = await _erased((event.data.user_id for event in events), work)
         impulses = [
             Impulse(
                 event.data.movie_id,
@@ -52,6 +58,7 @@ class TrendHandlers:
                 event.data.session_id,
             )
             for event in events
+            if event.data.user_id not in erased
         ]
         await self._add_impulses(impulses, work)
 
@@ -132,10 +139,14 @@ class TrendHandlers:
 
         A rating that was taken back changes the aggregate only: somebody did deal with the film.
         """
+        rated_by = (event.data.user_id for event in events if isinstance(event.data, MovieRated))
+        erased = await _erased(rated_by, work)
         impulses: list[Impulse] = []
         aggregates: dict[str, RatingAggregated] = {}
         for event in events:
             match event.data:
+                case MovieRated(user_id=user_id) if user_id in erased:
+                    pass
                 case MovieRated() as rated:
                     moment = clamp(rated.rating.rated_at, work.now)
                     impulses.append(Impulse(rated.movie_id, Kind.RATING, moment, rated.user_id))
@@ -189,6 +200,18 @@ class TrendHandlers:
                 states[state.film].aggregate_alias(
                     self._formula, before, state.ratings, films.get(state.film)
                 )
+
+
+async def forget_users(events: Sequence[Event[UserErased]], work: UnitOfWork) -> None:
+    """Their activity loses its user and session, and keeps its impulses: scores do not change."""
+    user_ids = {event.data.user_id for event in events}
+    await remember_erased(work.connection, user_ids)
+    await repository.forget_users(work.connection, user_ids)
+
+
+async def _erased(user_ids: Iterable[str | None], work: UnitOfWork) -> set[str]:
+    named = {user_id for user_id in user_ids if user_id is not None}
+    return await erased_among(work.connection, named)
 
 
 def _versions(messages: Sequence[MovieUpserted | MovieRemoved], now: datetime) -> list[Version]:

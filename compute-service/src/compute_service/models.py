@@ -116,6 +116,12 @@ activity = Table(
     Column("user_id", Text),
     Column("session_id", Text),
 )
+Index(
+    "activity_of_user",
+    activity.c.user_id,
+    activity.c.occurred_at,
+    postgresql_where=activity.c.user_id.is_not(None),
+)
 
 applied_formula = Table(
     "applied_formula",

@@ -39,6 +39,18 @@ _APPEND_ACTIVITY: Final = text("""
         CAST(:movie_ids AS text[]), CAST(:kinds AS text[]), CAST(:moments AS timestamptz[]),
         CAST(:users AS text[]), CAST(:sessions AS text[]))
 """)
+_FORGET_USERS: Final = text("""
+    UPDATE activity SET user_id = NULL, session_id = NULL
+    FROM unnest(CAST(:users AS text[])) AS erased (id) WHERE user_id = erased.id
+""")
+# Rows have no key of their own; among those of the same moment their place in the table decides.
+# Nothing but an erasure moves them, and that leaves none to go on with.
+_ACTIVITY_OF_USER: Final = text("""
+    SELECT movie_id, kind, occurred_at, session_id, CAST(ctid AS text) AS place FROM activity
+    WHERE user_id = :user AND occurred_at >= :moment
+      AND (occurred_at > :moment OR ctid > CAST(CAST(:place AS text) AS tid))
+    ORDER BY occurred_at, ctid LIMIT :limit
+""")
 _INSERT_MISSING: Final = text("""
     INSERT INTO trends (movie_id)
     SELECT id FROM unnest(CAST(:ids AS text[])) AS id ORDER BY id COLLATE "C"
@@ -210,7 +222,8 @@ _APPLY_FORMULA: Final = text("""
     ON CONFLICT (one_row) DO UPDATE SET fingerprint = excluded.fingerprint
 """)
 # asyncpg takes the very first moment of the calendar for -infinity.
-_EARLIEST: Final = datetime.min.replace(microsecond=1, tzinfo=UTC)
+_BEFORE_ALL: Final = datetime.min.replace(tzinfo=UTC)
+_EARLIEST: Final = _BEFORE_ALL.replace(microsecond=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +236,24 @@ class Impulse:
     occurred_at: datetime
     user_id: str | None = None
     session_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ActivityPlace:
+    """Where a row stands among those of its user: by time, and by its place in the table."""
+
+    occurred_at: datetime
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class UserActivity:
+    """What is kept of something that a user did."""
+
+    movie_id: str
+    kind: Kind
+    session_id: str | None
+    at: ActivityPlace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,6 +318,32 @@ async def append_activity(connection: AsyncConnection, impulses: Sequence[Impuls
             "sessions": [impulse.session_id for impulse in impulses],
         },
     )
+
+
+async def forget_users(connection: AsyncConnection, user_ids: Collection[str]) -> None:
+    """What they did stays, and that it was they who did it does not."""
+    await connection.execute(_FORGET_USERS, {"users": list(user_ids)})
+
+
+async def activity_of(
+    connection: AsyncConnection, user_id: str, *, after: ActivityPlace | None, limit: int
+) -> list[UserActivity]:
+    """What a user did behind `after`, oldest first."""
+    parameters = {
+        "user": user_id,
+        "moment": _BEFORE_ALL if after is None else after.occurred_at,
+        "place": "(0,0)" if after is None else after.place,
+        "limit": limit,
+    }
+    return [
+        UserActivity(
+            movie_id=row.movie_id,
+            kind=Kind(row.kind),
+            session_id=row.session_id,
+            at=ActivityPlace(row.occurred_at, row.place),
+        )
+        for row in await connection.execute(_ACTIVITY_OF_USER, parameters)
+    ]
 
 
 async def lock_trends(

@@ -9,10 +9,11 @@ from moviemetric_contracts import (
     MovieUpserted,
     MovieViewed,
     RatingAggregated,
+    UserErased,
 )
 from service_kit import Subscription
 
-from compute_service.handlers import TrendHandlers
+from compute_service.handlers import TrendHandlers, forget_users
 
 
 def subscriptions(handlers: TrendHandlers) -> tuple[Subscription[Any], ...]:
@@ -37,5 +38,11 @@ def subscriptions(handlers: TrendHandlers) -> tuple[Subscription[Any], ...]:
             accepts=(MovieRated, MovieUnrated, RatingAggregated),
             handle=handlers.follow_ratings,
             batch_size=500,
+        ),
+        Subscription(
+            queue="compute-service.erasures",
+            accepts=(UserErased,),
+            handle=forget_users,
+            batch_size=100,
         ),
     )

@@ -158,7 +158,7 @@ async def test_replicas_at_the_same_time_count_exactly_and_never_deadlock(
         *(make.rated(f"tmdb-{n}") for n in range(1, 101)),
     ]
     random.Random(3).shuffle(others)
-    by_views, by_catalogue, by_ratings = subscriptions(TrendHandlers(formula))
+    by_views, by_catalogue, by_ratings, _ = subscriptions(TrendHandlers(formula))
 
     async def replica(subscription: Any, events: list[Event[Any]], size: int) -> None:
         for start in range(0, len(events), size):

@@ -15,7 +15,7 @@ def differences(connection: Connection) -> list[Any]:
     context = MigrationContext.configure(
         connection, opts={"compare_type": True, "compare_server_default": True}
     )
-    kit = {"inbox", "outbox", "alembic_version"}
+    kit = {"inbox", "outbox", "erased_users", "alembic_version"}
     found = compare_metadata(context, metadata)
     return [item for item in found if getattr(item[1], "name", None) not in kit]
 

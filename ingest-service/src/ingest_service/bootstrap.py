@@ -16,6 +16,7 @@ from ingest_service.bulk_run import BulkRun
 from ingest_service.handlers import KINDS, Intake
 from ingest_service.housekeeping import Housekeeping
 from ingest_service.importing import Imports
+from ingest_service.rating_commands import RatingCommands
 from ingest_service.settings import IngestSettings
 from ingest_service.storing import TmdbCatalogue
 from ingest_service.subscriptions import subscriptions
@@ -69,7 +70,8 @@ def bootstrap(settings: IngestSettings) -> Service:
     bulk_run = BulkRun(
         client, TmdbCatalogue(), fresh_for=timedelta(seconds=settings.bulk_fresh_seconds)
     )
-    imports = Imports(database, blobs)
+    commands = RatingCommands(broker, most_behind=settings.announce_most_behind)
+    imports = Imports(database, blobs, commands)
     # A bulk run takes minutes, so an import does not wait for it.
     runners = [
         JobRunner(database, source=NAME, runs={kind: run})

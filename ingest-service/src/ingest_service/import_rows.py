@@ -1,21 +1,17 @@
-"""The rows of an import in chunks: read, and understood as records, rejections or nothing.
+"""The rows of an import in chunks, whatever it is that they say.
 
 Everything here blocks and is meant for a worker thread.
 """
 
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import BinaryIO, Final, Protocol
+from typing import BinaryIO, Final, Generic, Protocol, TypeVar
 
-import orjson
-
-from ingest_service.film_rows import line_of_new
-from ingest_service.formats import Format, recognise
-from ingest_service.ledger import may_be_fresh
+from ingest_service.formats import FilmFormat, RatingFormat, recognise
 from ingest_service.reading import BadRow, JsonRow, Row, UnreadableFileError, open_table
-from ingest_service.records import Rejection, Skipped, SourceRecord
+from ingest_service.records import Rejection, Skipped
 
 # What a chunk holds at most: up to three of them are in memory.
 ROWS_A_CHUNK: Final = 4_000
@@ -26,30 +22,21 @@ _SAMPLED: Final = 20
 
 @dataclass(slots=True)
 class Chunk:
-    """Some rows of a file; `bytes_read` of the whole file so far.
-
-    `lines` holds a film's row, by its key, for records that may be all that is known of it.
-    """
+    """Some rows of a file; `bytes_read` of the whole file so far."""
 
     rows: int = 0
     bytes_read: int = 0
-    records: list[tuple[SourceRecord, Row | JsonRow]] = field(
-        default_factory=list[tuple[SourceRecord, Row | JsonRow]]
-    )
-    lines: dict[str, str] = field(default_factory=dict[str, str])
     rejections: list[Rejection] = field(default_factory=list[Rejection])
     skipped: Counter[str] = field(default_factory=Counter[str])
 
-    @property
-    def unlinked(self) -> bool:
-        """Whether each record is a film's own, by a key that never stands for another one."""
-        return 0 < len(self.records) == len(self.lines)
+
+C = TypeVar("C", bound=Chunk)
 
 
 class RowSource(Protocol):
     """Where the rows of an import come from."""
 
-    format: Format
+    format: FilmFormat | RatingFormat
 
     def rows(self) -> Iterator[Row | JsonRow | BadRow]:
         """All of them, once. Raises UnreadableFileError where the file cannot be read on."""
@@ -122,28 +109,33 @@ class RejectedRows:
                 yield BadRow(rejection.line, rejection.reason, rejection.text)
 
 
-class ChunkReader:
+class ChunkReader(ABC, Generic[C]):
     """Reads a source in chunks.
 
     Args:
         skip: rows that an earlier attempt has dealt with.
-        job_id, at: the import that the records belong to.
 
     Attributes:
         problem: why the file could not be read to its end; None if it could.
     """
 
-    def __init__(self, source: RowSource, *, skip: int, job_id: str, at: datetime) -> None:
+    def __init__(self, source: RowSource, *, skip: int) -> None:
         self._source = source
-        self._job_id = job_id
-        self._at = at
         self._rows = source.rows()
         self._skip = skip
         self.problem: str | None = None
 
-    def next_chunk(self) -> Chunk | None:
+    @abstractmethod
+    def new_chunk(self) -> C:
+        """One without rows."""
+
+    @abstractmethod
+    def taker(self, chunk: C) -> Callable[[Row | JsonRow], int]:
+        """What understands a row as part of the chunk; how many characters the chunk grows by."""
+
+    def next_chunk(self) -> C | None:
         """The next rows; None at the end, or where the file cannot be read on."""
-        chunk = Chunk()
+        chunk = self.new_chunk()
         try:
             while self._skip > 0 and next(self._rows, None) is not None:
                 self._skip -= 1
@@ -154,29 +146,24 @@ class ChunkReader:
         chunk.bytes_read = self._source.bytes_read
         return chunk if chunk.rows else None
 
-    def _read_into(self, chunk: Chunk) -> None:
-        read, records, lines = self._source.format.read, chunk.records, chunk.lines
-        now = datetime.now(UTC)
+    def _read_into(self, chunk: C) -> None:
+        take = self.taker(chunk)
         length = 0
         for row in self._rows:
             chunk.rows += 1
             if isinstance(row, BadRow):
                 unread = Rejection(row.line, None, row.reason, row.text, whole=False)
-                chunk.rejections.append(unread)
-                length += sum(map(len, row.text))
-            elif isinstance(found := read(row), SourceRecord):
-                records.append((found, row))
-                if found.key not in lines and may_be_fresh(found):
-                    line = lines[found.key] = line_of_new(found, self._at, self._job_id, now)
-                    length += len(line)
-                elif isinstance(row, Row):
-                    length += sum(map(len, row.cells))
-                else:
-                    length += len(orjson.dumps(found.fields))
-            elif isinstance(found, Skipped):
-                chunk.skipped[found.reason] += 1
+                length += add_unusable(chunk, unread)
             else:
-                chunk.rejections.append(found)
-                length += sum(map(len, found.text))
+                length += take(row)
             if chunk.rows >= ROWS_A_CHUNK or length > _TEXT_A_CHUNK:
                 return
+
+
+def add_unusable(chunk: Chunk, found: Rejection | Skipped) -> int:
+    """A row that is wrong or says nothing; how many characters the chunk grows by."""
+    if isinstance(found, Skipped):
+        chunk.skipped[found.reason] += 1
+        return 0
+    chunk.rejections.append(found)
+    return sum(map(len, found.text))

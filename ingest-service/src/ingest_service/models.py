@@ -7,6 +7,7 @@
     ingest_queue      films that a bulk run has still to fetch
     import_rejects    rows of imported files that were wrong
     import_unchanged  what a running import has found to be as it was
+    movielens_items   which film a number of ml-100k is
 
 What a film's columns hold is computed from its records (`merging`) in the same statement that
 writes them. The migrations say the same in SQL; a test holds the two against each other.
@@ -143,6 +144,14 @@ import_unchanged: Final = Table(
     metadata,
     Column("job_id", TEXT, primary_key=True),
     Column("slot", BIGINT, primary_key=True),
+)
+
+movielens_items: Final = Table(
+    "movielens_items",
+    metadata,
+    Column("item", INTEGER, primary_key=True, autoincrement=False),
+    # A `title-` key, which never stands for another film. No foreign key, as above.
+    Column("movie_id", _KEY, nullable=False),
 )
 
 PRESENT: Final[ColumnElement[bool]] = movies.c.removed_at.is_(None) & movies.c.title.is_not(None)

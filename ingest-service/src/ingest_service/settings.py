@@ -41,11 +41,13 @@ class IngestSettings(BlobSettings, ServiceSettings):
 
     announce_watches: Annotated[tuple[str, ...], NoDecode] = (
         "compute-service.catalogue",
+        "rating-service.catalogue",
         "search-indexer.catalogue",
     )
     """Queues, separated by commas: an import's films are published no faster than these drain."""
     announce_most_behind: Annotated[int, Field(ge=1)] = 20_000
-    """Messages that may wait in one of them."""
+    """Messages that may wait in one of them, or in that of rating-service during an import of
+    ratings."""
 
     rejects_kept_days: Annotated[int, Field(ge=1)] = 30
     uploads_kept_days: Annotated[int, Field(ge=1)] = 7

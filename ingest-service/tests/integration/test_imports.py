@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 from ingest_service import announcing, listing
 from ingest_service.importing import Imports
+from ingest_service.rating_commands import RatingCommands
 from ingest_service.rejects import read_rejects
 from moviemetric_contracts import Event, ImportCatalog, RetryJob
 from service_kit import Database, unit_of_work
 from service_kit.blobs import BlobStore
 from service_kit.jobs import Job, JobRunner, enqueue, load_job
+from service_kit.testing import InMemoryBroker
 from sqlalchemy import text
 
 Import = Callable[..., Awaitable[Job]]
@@ -30,7 +32,8 @@ async def pieces(content: bytes) -> AsyncIterator[bytes]:
 async def run_import(database: Database, tmp_path: Path) -> AsyncGenerator[Import]:
     """Imports bytes or a file; the job as it ended."""
     blobs = BlobStore.from_url((tmp_path / "uploads").as_uri())
-    runner = JobRunner(database, source="test", runs={"import": Imports(database, blobs).run})
+    imports = Imports(database, blobs, RatingCommands(InMemoryBroker()))
+    runner = JobRunner(database, source="test", runs={"import": imports.run})
     numbers = count(1)
 
     async def run(content: bytes | Path, **options: Any) -> Job:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pytest
-from ingest_service.formats import Format, UnknownFormatError, recognise
+from ingest_service.formats import FilmFormat, RatingFormat, UnknownFormatError, recognise
 from ingest_service.reading import BadRow, JsonRow, Row, open_table
 from ingest_service.records import Rejection, Skipped, Source, SourceRecord
 from moviemetric_contracts import Movie, parse_movie_id
@@ -41,7 +41,7 @@ class Reading(NamedTuple):
         return sum(field not in record.fields for record in self.records)
 
 
-def opened(path: Path) -> Iterator[tuple[Format, Row | JsonRow | BadRow]]:
+def opened(path: Path) -> Iterator[tuple[FilmFormat | RatingFormat, Row | JsonRow | BadRow]]:
     with path.open("rb") as stream:
         table = open_table(stream)
         rows = iter(table)
@@ -72,6 +72,7 @@ def reading(path: Path) -> Reading:
         elif isinstance(made, Rejection):
             rejected[made.column, made.reason] += 1
         else:
+            assert isinstance(made, Skipped)
             skipped[made.reason] += 1
     keys = len({record.key for record in records})
     told = Told(name, len(records), keys, dict(unreadable), dict(rejected), dict(skipped))
@@ -177,15 +178,8 @@ def test_every_row_of_a_file_is_accounted_for(shared_data: Path, name: str) -> N
     ("name", "words"),
     [
         ("imdb/movies_2000_2022_akas.csv.gz", "title.akas"),
-        ("movielens/ml-latest-small/ratings.csv.gz", "ratings cannot be imported yet"),
         ("movielens/ml-latest-small/tags.csv", "tags"),
-        ("movielens/ml-100k/u.data.gz", "ratings cannot be imported yet"),
-        ("movielens/ml-1m/ratings_first487650.dat.gz", "ratings cannot be imported yet"),
-        ("movielens/ml-1m/ratings_all_rebuilt.csv.gz", "ratings cannot be imported yet"),
-        (
-            "the_movies_dataset/ratings_small_first80pct_per_user.csv.gz",
-            "ratings cannot be imported yet",
-        ),
+        ("movielens/ml-1m/ratings_all_rebuilt.csv.gz", "call the columns userId"),
         ("movielens/ml-100k/u.genre", "No format has columns like these"),
     ],
 )

@@ -38,6 +38,7 @@ HEADERS = {
     "imdb-ratings": "tconst,averageRating,numVotes",
     "movielens-movies": "movieId,title,genres",
     "movielens-links": "movieId,imdbId,tmdbId",
+    "movielens-ratings": "userId,movieId,rating,timestamp",
     "generic": "title,year",
 }
 
@@ -62,6 +63,8 @@ def test_a_format_is_known_by_its_columns(name: str, header: str) -> None:
     ("name", "header"),
     [
         ("movielens-movies", U_ITEM),
+        ("movielens-ratings", "userId (ml-1m),movieId,rating,timestamp"),
+        ("movielens-ratings", "userId (ml-100k),itemId (ml-100k),rating,timestamp"),
         ("tmdb-5000-credits", "cast,crew,id"),
         ("generic", "tmdb_id,tagline"),
         ("generic", "imdb_id,tmdb_id"),
@@ -95,8 +98,7 @@ def test_the_rejected_rows_of_a_json_file_come_back_as_one_column() -> None:
     ("header", "words"),
     [
         (",titleId,ordering,title,region,language,types,attributes,isOriginalTitle", "title.akas"),
-        ("userId,movieId,rating,timestamp", "ratings cannot be imported yet"),
-        ("user_id,movie_id,rating,timestamp,user_seq", "ratings cannot be imported yet"),
+        ("user_id,movie_id,rating,timestamp,user_seq", "call the columns userId, movieId,"),
         ("userId,movieId,tag,timestamp", "MovieLens tags"),
         ("nconst,primaryName,birthYear", "name.basics"),
         ("tconst,ordering,nconst,category,job,characters", "title.principals"),
@@ -104,9 +106,9 @@ def test_the_rejected_rows_of_a_json_file_come_back_as_one_column() -> None:
         ("tconst,parentTconst,seasonNumber,episodeNumber", "title.episode"),
     ],
 )
-def test_files_of_known_data_sets_that_hold_no_films(header: str, words: str) -> None:
+def test_files_of_known_data_sets_that_cannot_be_imported(header: str, words: str) -> None:
     text = complaint(header)
-    assert text.startswith("The file holds no films: it looks like")
+    assert text.startswith("The file cannot be imported: it looks like")
     assert words in text
 
 
@@ -115,7 +117,8 @@ def test_the_complaint_names_the_nearest_format_and_what_is_missing() -> None:
         "The file has the columns title, release_date_of_film, languages, genre_id. "
         "The nearest format is imdb-upload, which also needs release_date. "
         "Known are imdb-upload, tmdb-csv, tmdb-5000, movies-dataset, tmdb-json, "
-        "tmdb-5000-credits, imdb-basics, imdb-ratings, movielens-movies, movielens-links, generic."
+        "tmdb-5000-credits, imdb-basics, imdb-ratings, movielens-movies, movielens-links, "
+        "movielens-ratings, generic."
     )
 
 
@@ -162,6 +165,7 @@ def test_every_format_is_described() -> None:
         "imdb-ratings",
         "movielens-movies",
         "movielens-links",
+        "movielens-ratings",
         "generic",
     ]
     for info in FORMATS.values():

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from ingest_service.formats import FORMATS, Format, escaped_cell, recognise
+from ingest_service.formats import FORMATS, FilmFormat, RatingFormat, escaped_cell, recognise
 from ingest_service.reading import JsonRow, Row
 from ingest_service.records import Rejection, Skipped, Source, SourceRecord
 from moviemetric_contracts import Movie
@@ -55,8 +55,13 @@ BODY: dict[str, object] = {
 }
 
 
+def films(form: FilmFormat | RatingFormat) -> FilmFormat:
+    assert isinstance(form, FilmFormat)
+    return form
+
+
 def read(cells: dict[str, str], name: str = "auto") -> SourceRecord | Rejection | Skipped:
-    return recognise(list(cells), name=name).read(Row(7, list(cells.values())))
+    return films(recognise(list(cells), name=name)).read(Row(7, list(cells.values())))
 
 
 def record(cells: dict[str, str], name: str = "auto") -> SourceRecord:
@@ -74,7 +79,7 @@ def rejection(cells: dict[str, str], name: str = "auto") -> Rejection:
 
 
 def read_body(body: dict[str, object]) -> SourceRecord | Rejection | Skipped:
-    return recognise((), json_sample=BODY).read(JsonRow(7, body))
+    return films(recognise((), json_sample=BODY)).read(JsonRow(7, body))
 
 
 # The upload format
@@ -610,7 +615,7 @@ def test_wrong_rows_of_the_generic_table(change: dict[str, str], column: str) ->
 
 
 def test_objects_of_the_generic_table() -> None:
-    form: Format = recognise((), json_sample={"title": "X", "year": 1995})
+    form = recognise((), json_sample={"title": "X", "year": 1995})
     body: dict[str, object] = {"title": "X", "year": 1995, "genres": ["A"], "cast": ["B"]}
     made = form.read(JsonRow(1, body))
     assert isinstance(made, SourceRecord)
@@ -683,7 +688,7 @@ NASTY = (
 """Cells that are not what anyone expects."""
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", set(FORMATS) - {"movielens-ratings"})
 def test_no_row_breaks_the_reading_and_every_record_makes_a_film(name: str) -> None:
     info = FORMATS[name]
     columns = [*info.required, *info.optional]

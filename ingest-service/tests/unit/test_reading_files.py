@@ -168,9 +168,12 @@ def test_a_latin1_file_keeps_the_rows_that_are_ascii() -> None:
     ("line", "header"),
     [
         ("1::Amélie (2001)::Comedy|Romance", ("movieId", "title", "genres")),
-        ("1::1193::5::978300760", ("userId", "movieId", "rating", "timestamp")),
+        ("1::1193::5::978300760", ("userId (ml-1m)", "movieId", "rating", "timestamp")),
         ("15::4973::excellent!::1215184630", ("userId", "movieId", "tag", "timestamp")),
-        ("196\t242\t3\t881250949", ("userId", "movieId", "rating", "timestamp")),
+        (
+            "196\t242\t3\t881250949",
+            ("userId (ml-100k)", "itemId (ml-100k)", "rating", "timestamp"),
+        ),
     ],
 )
 def test_movielens(line: str, header: tuple[str, ...]) -> None:

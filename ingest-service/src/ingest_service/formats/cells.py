@@ -157,7 +157,7 @@ def _mapped(kind: Kind, change: Callable[[str], str | None]) -> Kind:
     return Kind(text, native)
 
 
-def _remembered(kind: Kind) -> Kind:
+def remembered(kind: Kind) -> Kind:
     """For values that are short and repeat. A text that is refused is not remembered."""
     return Kind(lru_cache(maxsize=_REMEMBERED)(kind.text), kind.native)
 
@@ -188,8 +188,8 @@ def _status(cell: str) -> str | None:
 _SHORT_TEXT: Final = text_kind(SHORT)
 HOMEPAGE: Final = _mapped(text_kind(LONG), _web_address)
 IMAGE_PATH: Final = _mapped(text_kind(LONG), _image_path)
-LANGUAGE: Final = _remembered(_mapped(_SHORT_TEXT, _language))
-STATUS: Final = _remembered(Kind(_status, _SHORT_TEXT.native))
+LANGUAGE: Final = remembered(_mapped(_SHORT_TEXT, _language))
+STATUS: Final = remembered(Kind(_status, _SHORT_TEXT.native))
 TITLE: Final = text_kind(SHORT, required="a title")
 
 
@@ -221,7 +221,9 @@ def _json_number(value: object, what: str) -> float | None:
     return value
 
 
-def _number_kind(what: str, accept: Callable[[float, object], object]) -> Kind:
+def number_kind(what: str, accept: Callable[[float, object], object]) -> Kind:
+    """A number that `accept` makes a value of; it is given the cell as well, to complain of."""
+
     def read(cell: str) -> object:
         text = plain(cell)
         return None if text in UNKNOWN else accept(_number(text, what), text)
@@ -242,7 +244,7 @@ def whole_kind(what: str, most: int) -> Kind:
             raise expected(full, got)
         return int(number) or None
 
-    return _soon(_number_kind(full, accept), 0, most)
+    return _soon(number_kind(full, accept), 0, most)
 
 
 def real_kind(what: str, most: int) -> Kind:
@@ -254,7 +256,7 @@ def real_kind(what: str, most: int) -> Kind:
             raise expected(full, got)
         return float(number) or None
 
-    return _number_kind(full, accept)
+    return number_kind(full, accept)
 
 
 def id_kind(what: str, most: int = MAX_ID) -> Kind:
@@ -265,7 +267,7 @@ def id_kind(what: str, most: int = MAX_ID) -> Kind:
             raise expected(what, got)
         return int(number)
 
-    return _soon(_number_kind(what, accept), 1, most)
+    return _soon(number_kind(what, accept), 1, most)
 
 
 def _soon(kind: Kind, least: int, most: int) -> Kind:
@@ -294,12 +296,12 @@ def _year(number: float, got: object) -> str | None:
     return f"{int(number)}-01-01"
 
 
-RUNTIME: Final = _remembered(whole_kind("a whole number of minutes", MAX_RUNTIME))
+RUNTIME: Final = remembered(whole_kind("a whole number of minutes", MAX_RUNTIME))
 MONEY: Final = whole_kind("a whole number of US dollars", MAX_MONEY)
 VOTE_COUNT: Final = whole_kind("a whole number of votes", MAX_VOTES)
-VOTE_AVERAGE: Final = _remembered(real_kind("an average", 10))
+VOTE_AVERAGE: Final = remembered(real_kind("an average", 10))
 POPULARITY: Final = real_kind("a popularity", MAX_POPULARITY)
-YEAR: Final = _remembered(_number_kind("a year", _year))
+YEAR: Final = remembered(number_kind("a year", _year))
 TMDB_ID: Final = id_kind("a TMDB id such as 862", MAX_TMDB_ID)
 MOVIELENS_ID: Final = id_kind("a MovieLens id such as 1")
 
@@ -333,7 +335,12 @@ def needed(kind: Kind, what: str) -> Kind:
             raise expected(what, cell)
         return value
 
-    return Kind(read, kind.native)
+    def native(value: object) -> object:
+        if (found := kind.native(value)) is None:
+            raise expected(what, value)
+        return found
+
+    return Kind(read, native)
 
 
 NEEDED_TMDB_ID: Final = needed(TMDB_ID, "a TMDB id such as 862")
@@ -360,7 +367,7 @@ def _json_flag(value: object) -> bool | None:
     raise expected("true or false", value)
 
 
-FLAG: Final = _remembered(Kind(_flag, _json_flag))
+FLAG: Final = remembered(Kind(_flag, _json_flag))
 """True or nothing: no and unknown are the same."""
 
 

@@ -1,18 +1,18 @@
-"""A format bound to one file: which column is which, and rows → records.
+"""A format bound to one file: which column is which, and rows → what they say.
 
 The columns are looked up once, when the header is known; a row then costs a loop over the columns
 that are used. What one cell says does not depend on the others, except in `Spec.finish`, which
-makes the record of the fields.
+makes of the fields what the format is for: a film's record, or a rating.
 """
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, Generic, NamedTuple, TypeVar, cast
 
 from ingest_service.formats.cells import CellError, Kind, storable
 from ingest_service.reading import JsonRow, Row
-from ingest_service.records import Rejection, Skipped, SourceRecord
+from ingest_service.records import Rejection, Skipped
 
 JSON_COLUMN: Final = "json"
 """The one column of the rejected rows of a JSON file, when they are given out as CSV."""
@@ -20,6 +20,7 @@ JSON_COLUMN: Final = "json"
 _MAX_TEXT: Final = 131_072  # a cell of a rejected row is kept up to this length
 
 Fields = dict[str, Any]
+T = TypeVar("T")
 
 
 class Column(NamedTuple):
@@ -54,14 +55,14 @@ def _no_sentinel(cells: Mapping[str, object]) -> str | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spec:
-    """A format, before it is bound to a file.
+class Spec(Generic[T]):
+    """A format, before it is bound to a file; `T` is what a row of it says.
 
     Attributes:
         required: the columns that make a file one of this format.
         absent: columns that make it another one.
         columns: every column that is read, in the order in which a row is complained about.
-        finish: the record of a row's fields, or the reason why it is no film; may raise CellError.
+        finish: what a row's fields say, or the reason why that is nothing; may raise CellError.
         sentinel: why a row that is refused is no row at all, by the texts of its columns.
         flat: an object of a JSON file with all that is read at its top level.
     """
@@ -72,7 +73,7 @@ class Spec:
     required: tuple[str, ...]
     absent: frozenset[str] = frozenset()
     columns: tuple[Column, ...]
-    finish: Callable[[Fields], SourceRecord | str]
+    finish: Callable[[Fields], T | str]
     sentinel: Callable[[Mapping[str, object]], str | None] = _no_sentinel
     flat: Callable[[Mapping[str, object]], Mapping[str, object]] = _as_it_is
 
@@ -89,7 +90,7 @@ def normal(name: str) -> str:
     return name.strip("\ufeff \t\r\n").casefold()
 
 
-class Format:
+class Format(Generic[T]):
     """How the rows of one file are read.
 
     Attributes:
@@ -97,7 +98,7 @@ class Format:
         header: the names of the columns as they stand in the file; `("json",)` for a JSON file.
     """
 
-    def __init__(self, spec: Spec, header: Sequence[str], *, objects: bool) -> None:
+    def __init__(self, spec: Spec[T], header: Sequence[str], *, objects: bool) -> None:
         """Bind a format to a file.
 
         Args:
@@ -120,7 +121,7 @@ class Format:
             (self._written.get(column.name, column.name), column) for column in spec.columns
         )
 
-    def read(self, row: Row | JsonRow) -> SourceRecord | Rejection | Skipped:
+    def read(self, row: Row | JsonRow) -> T | Rejection | Skipped:
         """What a row says; never raises for what is in the row."""
         if self._objects:
             return self._read_object(row)
@@ -144,7 +145,19 @@ class Format:
             made = self._spec.finish(fields)
         except CellError as error:
             return self._refused(row, cells, error, None)
-        return made if isinstance(made, SourceRecord) else Skipped(row.line, made)
+        return Skipped(row.line, made) if isinstance(made, str) else made
+
+    def value(self, row: Row | JsonRow, field: str) -> object:
+        """What a row that was read says of one field, once more; None for a JSON object."""
+        if isinstance(row, Row) and not self._objects:
+            for index, name, read in self._plan:
+                if name == field:
+                    return read(row.cells[index])
+        return None
+
+    def refuse(self, row: Row | JsonRow, field: str, reason: str) -> Rejection:
+        """A row that was read, but whose field cannot be right; `reason` says what was expected."""
+        return Rejection(row.line, self._column_of(field), reason, self.original(row))
 
     def original(self, row: Row | JsonRow) -> tuple[str, ...]:
         """The cells of a row as they were read; of a JSON file one cell, the object's JSON.
@@ -171,7 +184,7 @@ class Format:
         names = (column.name for column in self._spec.columns if column.field == field)
         return next((self._written[name] for name in names if name in self._written), None)
 
-    def _read_object(self, row: Row | JsonRow) -> SourceRecord | Rejection | Skipped:
+    def _read_object(self, row: Row | JsonRow) -> T | Rejection | Skipped:
         if isinstance(row, JsonRow):
             body: Mapping[str, object] = row.body
         elif (parsed := _object_in(row.cells)) is None:
@@ -201,7 +214,7 @@ class Format:
             if error.field is not None:
                 key = self._column_of(error.field)
             return Rejection(row.line, key, str(error), self.original(row))
-        return made if isinstance(made, SourceRecord) else Skipped(row.line, made)
+        return Skipped(row.line, made) if isinstance(made, str) else made
 
 
 def _object_in(cells: Sequence[str]) -> dict[str, object] | None:

@@ -3,7 +3,8 @@
 from typing import Final
 
 from ingest_service.formats import cells
-from ingest_service.formats.columns import Column, Fields, Spec
+from ingest_service.formats.columns import Column, Fields
+from ingest_service.formats.films import FilmSpec
 from ingest_service.formats.tmdb import keep_votes_in_pairs
 from ingest_service.formats.vocabulary import GENRE_NAMES
 from ingest_service.records import Source, SourceRecord
@@ -29,7 +30,7 @@ def _ratings(fields: Fields) -> SourceRecord | str:
     return SourceRecord(Source.IMDB_RATINGS, key, (), fields) if fields else "no votes"
 
 
-BASICS: Final = Spec(
+BASICS: Final = FilmSpec(
     name="imdb-basics",
     title="IMDb title.basics",
     description=(
@@ -57,7 +58,7 @@ BASICS: Final = Spec(
     ),
     finish=_basics,
 )
-RATINGS: Final = Spec(
+RATINGS: Final = FilmSpec(
     name="imdb-ratings",
     title="IMDb title.ratings",
     description="Averages and votes by IMDb id; they are added to the films of those ids.",

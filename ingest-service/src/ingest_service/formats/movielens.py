@@ -1,7 +1,8 @@
 """MovieLens (GroupLens): films with their ids, and the links from those ids to IMDb and TMDB.
 
 The ids of ml-1m and of all later sets name the same films. ml-100k numbers its films anew, so its
-ids would name other films; they are not used, and its films go by title and year.
+ids would name other films; they are used for its ratings only (see `ratings`), and its films go by
+title and year.
 """
 
 from typing import Final
@@ -10,7 +11,8 @@ from moviemetric_contracts import movie_id_from_tmdb
 
 from ingest_service.formats import cells
 from ingest_service.formats.cells import CellError, Kind
-from ingest_service.formats.columns import Column, Fields, Spec
+from ingest_service.formats.columns import Column, Fields
+from ingest_service.formats.films import FilmSpec
 from ingest_service.formats.titles import movielens_title, title_key
 from ingest_service.formats.vocabulary import GENRE_NAMES
 from ingest_service.records import Source, SourceRecord
@@ -35,7 +37,8 @@ _ITEM_GENRES: Final = (
     "War",
     "Western",
 )
-_ID: Final = Column("movieid", "id:movielens", cells.NEEDED_MOVIELENS_ID)
+_ID_FIELD: Final = "id:movielens"
+_ID: Final = Column("movieid", _ID_FIELD, cells.NEEDED_MOVIELENS_ID)
 
 
 def _titled(fields: Fields) -> int | None:
@@ -54,7 +57,7 @@ def _titled(fields: Fields) -> int | None:
 
 
 def _film(fields: Fields) -> SourceRecord:
-    key = f"movielens-{fields.pop('id:movielens')}"
+    key = f"movielens-{fields.pop(_ID_FIELD)}"
     _titled(fields)
     return SourceRecord(Source.MOVIELENS, key, (), fields)
 
@@ -62,7 +65,7 @@ def _film(fields: Fields) -> SourceRecord:
 def _item(fields: Fields) -> SourceRecord | str:
     genres = [genre for genre in _ITEM_GENRES if fields.pop(f"flag:{genre}", None)]
     unknown = fields.pop("flag:unknown", None)
-    del fields["id:movielens"]
+    del fields[_ID_FIELD]
     if unknown and fields == {"title": "unknown"}:
         return "a film that nobody knows: no title, no date"
     if genres:
@@ -72,7 +75,7 @@ def _item(fields: Fields) -> SourceRecord | str:
 
 
 def _links(fields: Fields) -> SourceRecord | str:
-    movielens_key = f"movielens-{fields.pop('id:movielens')}"
+    movielens_key = f"movielens-{fields.pop(_ID_FIELD)}"
     keys: list[str] = []
     if (tmdb_id := fields.pop("id:tmdb", None)) is not None:
         keys.append(movie_id_from_tmdb(tmdb_id))
@@ -93,7 +96,7 @@ def _genres() -> Kind:
     return Kind(read, listed.native)
 
 
-MOVIES: Final = Spec(
+MOVIES: Final = FilmSpec(
     name="movielens-movies",
     title="MovieLens films",
     description=(
@@ -109,7 +112,7 @@ MOVIES: Final = Spec(
     ),
     finish=_film,
 )
-ITEMS: Final = Spec(
+ITEMS: Final = FilmSpec(
     name=MOVIES.name,
     title=MOVIES.title,
     description=MOVIES.description,
@@ -124,8 +127,9 @@ ITEMS: Final = Spec(
         ),
     ),
     finish=_item,
+    item_field=_ID_FIELD,
 )
-LINKS: Final = Spec(
+LINKS: Final = FilmSpec(
     name="movielens-links",
     title="MovieLens links",
     description=(

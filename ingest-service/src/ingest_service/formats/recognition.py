@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
-from ingest_service.formats import imdb, movielens, tables, tmdb
-from ingest_service.formats.columns import JSON_COLUMN, Format, FormatInfo, Spec, normal
+from ingest_service.formats import imdb, movielens, ratings, tables, tmdb
+from ingest_service.formats.columns import JSON_COLUMN, FormatInfo, normal
+from ingest_service.formats.films import FilmFormat, FilmSpec
+from ingest_service.formats.ratings import RatingFormat, RatingSpec
 
 AUTO: Final = "auto"
 
@@ -22,18 +24,24 @@ _SPECS: Final = (
     movielens.ITEMS,
     movielens.MOVIES,
     movielens.LINKS,
+    ratings.RATINGS,
+    ratings.RATINGS_OF_1M,
+    ratings.RATINGS_OF_100K,
 )
 _ALL: Final = (*_SPECS[:4], tmdb.TMDB_JSON, *_SPECS[4:], tables.GENERIC)
 
-# What belongs to a known data set and holds no films.
-_NO_FILMS: Final = (
+# What belongs to a known data set and cannot be imported.
+_USELESS: Final = (
     (("titleid", "ordering", "title"), "IMDb's title.akas, titles by country"),
     (("tconst", "ordering", "nconst"), "IMDb's title.principals, people by film"),
     (("tconst", "directors", "writers"), "IMDb's title.crew, people by film"),
     (("tconst", "parenttconst"), "IMDb's title.episode, episodes of television series"),
     (("nconst", "primaryname"), "IMDb's name.basics, people"),
-    (("userid", "movieid", "rating"), "MovieLens ratings; ratings cannot be imported yet"),
-    (("user_id", "movie_id", "rating"), "MovieLens ratings; ratings cannot be imported yet"),
+    (
+        ("user_id", "movie_id", "rating"),
+        "ratings; if users and films are numbered as in MovieLens' ratings.csv, call the columns "
+        "userId, movieId, rating and timestamp as they are there",
+    ),
     (("userid", "movieid", "tag"), "MovieLens tags, words that users gave to films"),
     (("movieid", "tagid", "relevance"), "MovieLens' genome scores, tags by film"),
     (("tagid", "tag"), "MovieLens' genome tags"),
@@ -67,7 +75,7 @@ def recognise(
     *,
     json_sample: Mapping[str, object] | None = None,
     name: str = AUTO,
-) -> Format:
+) -> FilmFormat | RatingFormat:
     """The format of a file, ready to read its rows.
 
     Case, blanks around names, the order of columns and columns that no format knows make no
@@ -92,18 +100,22 @@ def recognise(
     else:
         spec = tmdb.TMDB_JSON if boxed else _recognised(columns, names, objects=objects)
     _refuse_doubled(spec, names)
-    return Format(spec, names, objects=objects)
+    if isinstance(spec, RatingSpec):
+        return RatingFormat(spec, names, objects=objects)
+    return FilmFormat(spec, names, objects=objects)
 
 
-def _recognised(columns: frozenset[str], names: Sequence[str], *, objects: bool) -> Spec:
+def _recognised(
+    columns: frozenset[str], names: Sequence[str], *, objects: bool
+) -> FilmSpec | RatingSpec:
     if objects and (columns >= {"id", "title"} or columns == _SENTINEL):
         return tmdb.TMDB_JSON
     for spec in _SPECS:
         if _fits(spec, columns):
             return spec
-    for signs, what in _NO_FILMS:
+    for signs, what in _USELESS:
         if columns.issuperset(signs):
-            msg = f"The file holds no films: it looks like {what}."
+            msg = f"The file cannot be imported: it looks like {what}."
             raise UnknownFormatError(msg)
     if _fits_generic(columns):
         if "id" not in columns or columns & _IDS:
@@ -116,7 +128,7 @@ def _recognised(columns: frozenset[str], names: Sequence[str], *, objects: bool)
     raise UnknownFormatError(f"{_found(names)} {_nearest(columns)} {_known()}")
 
 
-def _fits(spec: Spec, columns: frozenset[str]) -> bool:
+def _fits(spec: FilmSpec | RatingSpec, columns: frozenset[str]) -> bool:
     return columns.issuperset(spec.required) and not columns & spec.absent
 
 
@@ -129,7 +141,7 @@ def _fits_generic(columns: frozenset[str]) -> bool:
 
 def _insisted(
     name: str, columns: frozenset[str], names: Sequence[str], *, objects: bool, boxed: bool
-) -> Spec:
+) -> FilmSpec | RatingSpec:
     candidates = [spec for spec in _ALL if spec.name == name]
     if not candidates:
         msg = f"There is no format {name[:_SHOWN_NAME]!r}. {_known()}"
@@ -152,7 +164,7 @@ def _insisted(
     raise UnknownFormatError(msg)
 
 
-def _refuse_doubled(spec: Spec, names: Sequence[str]) -> None:
+def _refuse_doubled(spec: FilmSpec | RatingSpec, names: Sequence[str]) -> None:
     read = {column.name for column in spec.columns}
     seen: dict[str, str] = {}
     for written in names:
@@ -177,7 +189,7 @@ def _found(names: Sequence[str]) -> str:
 
 
 def _nearest(columns: frozenset[str]) -> str:
-    def part(spec: Spec) -> float:
+    def part(spec: FilmSpec | RatingSpec) -> float:
         return len(columns.intersection(spec.required)) / len(spec.required)
 
     nearest = max(_SPECS, key=part)

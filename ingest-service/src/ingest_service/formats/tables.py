@@ -6,7 +6,8 @@ from moviemetric_contracts import KEY_SOURCES, movie_id_from_tmdb, parse_movie_i
 
 from ingest_service.formats import cells
 from ingest_service.formats.cells import CellError, Kind
-from ingest_service.formats.columns import Column, Fields, Spec
+from ingest_service.formats.columns import Column, Fields
+from ingest_service.formats.films import FilmSpec
 from ingest_service.formats.titles import title_key
 from ingest_service.formats.tmdb import GENRES, keep_votes_in_pairs
 from ingest_service.records import Source, SourceRecord
@@ -27,7 +28,7 @@ def _upload(fields: Fields) -> SourceRecord:
     return SourceRecord(Source.TABLE, key, (), fields)
 
 
-UPLOAD: Final = Spec(
+UPLOAD: Final = FilmSpec(
     name="imdb-upload",
     title="Upload format of the IMDB content system",
     description=(
@@ -116,7 +117,7 @@ def _given_keys(fields: Fields) -> list[tuple[str, str]]:
 
 _NAMES: Final = cells.names_kind(separator="|")
 
-GENERIC: Final = Spec(
+GENERIC: Final = FilmSpec(
     name="generic",
     title="Generic table of films",
     description=(

@@ -6,7 +6,8 @@ from typing import Final, cast
 from moviemetric_contracts import movie_id_from_tmdb
 
 from ingest_service.formats import cells
-from ingest_service.formats.columns import Column, Fields, Spec
+from ingest_service.formats.columns import Column, Fields
+from ingest_service.formats.films import FilmSpec
 from ingest_service.records import Source, SourceRecord
 
 # The films' genres at TMDB by their ids, and "Foreign", which it had before 2016.
@@ -118,8 +119,8 @@ _COLUMNS: Final = (
 )
 
 
-def _spec(name: str, title: str, required: tuple[str, ...], description: str) -> Spec:
-    return Spec(
+def _spec(name: str, title: str, required: tuple[str, ...], description: str) -> FilmSpec:
+    return FilmSpec(
         flat=_flat,
         name=name,
         title=title,
@@ -159,8 +160,8 @@ TMDB_JSON: Final = _spec(
 )
 
 
-def _credits_spec(id_column: str) -> Spec:
-    return Spec(
+def _credits_spec(id_column: str) -> FilmSpec:
+    return FilmSpec(
         name="tmdb-5000-credits",
         title="TMDB 5000, tmdb_5000_credits.csv",
         description=(

@@ -8,7 +8,18 @@ raises `UnreadableFileError` after the rows that stand before it.
 Everything here is synchronous and knows nothing of films: it is meant for a worker thread.
 """
 
+from ingest_service.reading.recognition import RATINGS_1M, RATINGS_100K
 from ingest_service.reading.table import Table, open_table
 from ingest_service.reading.values import BadRow, JsonRow, Limits, Row, UnreadableFileError
 
-__all__ = ["BadRow", "JsonRow", "Limits", "Row", "Table", "UnreadableFileError", "open_table"]
+__all__ = [
+    "RATINGS_1M",
+    "RATINGS_100K",
+    "BadRow",
+    "JsonRow",
+    "Limits",
+    "Row",
+    "Table",
+    "UnreadableFileError",
+    "open_table",
+]

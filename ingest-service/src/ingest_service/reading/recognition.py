@@ -1,12 +1,13 @@
 """What a file is, by its first bytes: what it looks like, how it is encoded, what its columns are.
 
 Delimited files have a header, except those of MovieLens that never have one; these are known by
-the look of their first row, and get the column names that their README gives:
+the look of their first row, and get the column names that their README gives. Where these would
+not tell whose users and films the numbers mean, they say so:
 
     movies.dat    ::     movieId, title, genres
-    ratings.dat   ::     userId, movieId, rating, timestamp
+    ratings.dat   ::     userId (ml-1m), movieId, rating, timestamp
     tags.dat      ::     userId, movieId, tag, timestamp
-    u.data        tab    userId, movieId, rating, timestamp
+    u.data        tab    userId (ml-100k), itemId (ml-100k), rating, timestamp
     u.item        |      movieId, title, release_date, video_release_date, imdb_url, and a column
                          of 0 or 1 for each genre, unknown to Western
 """
@@ -51,17 +52,18 @@ _CONTROL = re.compile(rb"[\0-\x08\x0e-\x1f]")
 _QUOTED_CELL = re.compile(r'"[^"]*+"')
 _DATA = re.compile(r"[+-]?\d+(?:[.,]\d+)?|tt\d+|\d{4}-\d\d-\d\d")
 
-_RATINGS = ("userId", "movieId", "rating", "timestamp")
+RATINGS_1M = ("userId (ml-1m)", "movieId", "rating", "timestamp")
+RATINGS_100K = ("userId (ml-100k)", "itemId (ml-100k)", "rating", "timestamp")
 _GENRES = (
     "unknown Action Adventure Animation Children's Comedy Crime Documentary Drama Fantasy "
     "Film-Noir Horror Musical Mystery Romance Sci-Fi Thriller War Western"
 )
 _ITEMS = ("movieId", "title", "release_date", "video_release_date", "imdb_url", *_GENRES.split())
 _MOVIELENS = (
-    (re.compile(r"\d+::\d+::\d(?:\.\d)?::\d+"), "::", _RATINGS),
+    (re.compile(r"\d+::\d+::\d(?:\.\d)?::\d+"), "::", RATINGS_1M),
     (re.compile(r"\d+::\d+::.+::\d+"), "::", ("userId", "movieId", "tag", "timestamp")),
     (re.compile(r"\d+(?:::(?:(?!::).)*){2}"), "::", ("movieId", "title", "genres")),
-    (re.compile(r"\d+\t\d+\t\d\t\d+"), "\t", _RATINGS),
+    (re.compile(r"\d+\t\d+\t\d\t\d+"), "\t", RATINGS_100K),
     (re.compile(r"\d+\|(?:[^|]*\|){4}[01](?:\|[01]){18}"), "|", _ITEMS),
 )
 

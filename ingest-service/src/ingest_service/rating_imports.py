@@ -1,0 +1,140 @@
+"""Imports of ratings: each row becomes a command to rating-service, with the time that it bears.
+
+A chunk is published before the step that commits it. An import that is killed in between publishes
+it again, and so does another import of the same file: the ids are the same, so that nothing more
+comes of it.
+"""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from service_kit import Outgoing
+from service_kit.jobs import RunningJob, Step
+
+from ingest_service.formats import RatingFormat, StarRating
+from ingest_service.formats.ratings import FILM, TIME
+from ingest_service.import_rows import Chunk, ChunkReader, RowSource, add_unusable
+from ingest_service.import_runs import ImportRun
+from ingest_service.rating_commands import RatingCommands, RatingEnvelope
+from ingest_service.reading import JsonRow, Row
+from ingest_service.records import Rejection
+
+SENT: Final = "sent"
+
+# Of a clock that is ahead of this one; the same that rating-service allows.
+_AHEAD: Final = 300
+_LOOK_EVERY: Final = 0.1
+_TELL_EVERY: Final = 2.0
+
+
+@dataclass(slots=True)
+class RatingChunk(Chunk):
+    """Rows that are ratings, as commands."""
+
+    messages: list[Outgoing] = field(default_factory=list[Outgoing])
+
+
+class RatingReader(ChunkReader[RatingChunk]):
+    """Reads ratings.
+
+    Args:
+        items: the films by the numbers that the file names them by; None: these are MovieLens ids.
+    """
+
+    def __init__(
+        self,
+        source: RowSource,
+        file_format: RatingFormat,
+        *,
+        skip: int,
+        envelope: RatingEnvelope,
+        items: Mapping[int, str] | None,
+    ) -> None:
+        super().__init__(source, skip=skip)
+        self._format = file_format
+        self._message_of = envelope.message_of
+        self._items = items
+
+    def new_chunk(self) -> RatingChunk:
+        return RatingChunk()
+
+    def taker(self, chunk: RatingChunk) -> Callable[[Row | JsonRow], int]:
+        read, refuse, message_of = self._format.read, self._format.refuse, self._message_of
+        items, latest = self._items, time.time() + _AHEAD
+
+        def take(row: Row | JsonRow) -> int:
+            found = read(row)
+            if not isinstance(found, StarRating):
+                return add_unusable(chunk, found)
+            if found.rated_at > latest:
+                reason = f"expected a time that has been, got {found.rated_at}, which is to come"
+                return add_unusable(chunk, refuse(row, TIME, reason))
+            if items is None:
+                movie_id = f"movielens-{found.film}"
+            elif found.film in items:
+                movie_id = items[found.film]
+            else:
+                return add_unusable(chunk, refuse(row, FILM, self._unknown(found.film)))
+            message = message_of(found, movie_id)
+            chunk.messages.append(message)
+            return len(message.body)
+
+        return take
+
+    def _unknown(self, item: int) -> str:
+        if not self._items:
+            return "which film this is, only u.item says: import u.item first"
+        return f"u.item, as it was imported, names no film {item}"
+
+
+class RatingImport(ImportRun[RatingChunk]):
+    """One attempt at one file of ratings; in a dry run nothing is published."""
+
+    def __init__(
+        self,
+        running: RunningJob,
+        source: RowSource,
+        file_format: RatingFormat,
+        *,
+        size: int | None,
+        items: Mapping[int, str] | None,
+        commands: RatingCommands,
+    ) -> None:
+        super().__init__(running, file_format, effects=(SENT,), size=size)
+        self._source = source
+        self._format = file_format
+        self._items = items
+        self._commands = commands
+
+    def open_reader(self, skip: int) -> RatingReader:
+        return RatingReader(
+            self._source,
+            self._format,
+            skip=skip,
+            envelope=RatingEnvelope(self._running.cause),
+            items=self._items,
+        )
+
+    async def take(self, chunk: RatingChunk) -> None:
+        if chunk.messages and not self._dry_run:
+            await self._wait_for_rating_service()
+            await self._commands.publish(chunk.messages)
+        await super().take(chunk)
+
+    async def apply(self, chunk: RatingChunk, step: Step) -> tuple[Counter[str], list[Rejection]]:
+        del step
+        return Counter({SENT: len(chunk.messages)}), []
+
+    async def _wait_for_rating_service(self) -> None:
+        """Until it has caught up, however long that takes; the steps notice a cancellation."""
+        tell_at = time.monotonic() + _TELL_EVERY
+        while waiting := await self._commands.waiting():
+            if time.monotonic() >= tell_at:
+                async with self._running.step() as step:
+                    step.advance(note=f"waiting: rating-service has {waiting:,} ratings to take")
+                tell_at = time.monotonic() + _TELL_EVERY
+            await asyncio.sleep(_LOOK_EVERY)
