@@ -38,13 +38,20 @@ status: bootstrap ## what runs
 logs: bootstrap ## the last log lines (SERVICE=gateway LINES=200 FOLLOW=1)
 	@$(STACK) logs $(SERVICE) --lines $(LOG_LINES) $(if $(FOLLOW),--follow)
 
-env: bootstrap ## the connection settings as KEY=value lines
+env: bootstrap ## the connection settings as KEY=value lines, with the passwords
 	@$(STACK) env
 
+token: bootstrap ## sign in as the administrator; the header for: make -s token | curl -H @- …
+	@$(STACK) token
+
 # File names are taken from the environment, where make puts them: they may hold anything.
-import: bootstrap ## import films: FILE=films.csv [FORMAT=auto DRY_RUN=1 GATEWAY_URL=…], or JOB=<id>
+# So are passwords and API keys, which never are part of a command line.
+import: bootstrap ## films or ratings: FILE=films.csv [FORMAT=auto DRY_RUN=1 GATEWAY_URL=…]; JOB=<id> [CANCEL=1 REJECTS=file]
 	@gateway="$${GATEWAY_URL:-$$($(STACK) env | sed -n 's/^GATEWAY_URL=//p')}"; \
-	if [ -n "$${JOB:-}" ]; then exec $(IMPORT) "$$gateway" --job "$$JOB"; fi; \
+	if [ -n "$${JOB:-}" ]; then \
+		exec $(IMPORT) "$$gateway" --job "$$JOB" $${REJECTS:+--rejects "$$REJECTS"} \
+			$(if $(filter-out 0 no false,$(CANCEL)),--cancel); \
+	fi; \
 	if [ -z "$${FILE:-}" ]; then echo "usage: make import FILE=films.csv" >&2; exit 1; fi; \
 	exec $(IMPORT) "$$gateway" --format "$${FORMAT:-auto}" $(if $(filter-out 0 no false,$(DRY_RUN)),--dry-run) -- "$$FILE"
 
@@ -79,6 +86,9 @@ bench: bootstrap ## measure; needs a quiet machine
 
 bench-import: bootstrap ## a million rows uploaded, beside a bare COPY (IMPORTED_ROWS=1000000)
 	@.venv/bin/python tests/bench/run.py imports
+
+bench-ratings: bootstrap ## MovieLens' ratings uploaded, until every service has had them (RATINGS_FOLDER=…)
+	@.venv/bin/python tests/bench/run.py ratings
 
 bench-bulk: bootstrap ## 2,000 films from a TMDB that limits, fails and hangs
 	@.venv/bin/python tests/bench/run.py bulk

@@ -1,5 +1,6 @@
 """The stacks that the tests across services run on."""
 
+import os
 import uuid
 from collections.abc import Generator, Mapping
 from contextlib import ExitStack
@@ -43,3 +44,13 @@ def make_stack(
 def stack(make_stack: MakeStack) -> LiveStack:
     """One stack for all tests that do not mind each other's films."""
     return make_stack()
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data sets; skips where it is not there."""
+    named = os.environ.get("MOVIEMETRIC_SHARED_DATA")
+    folder = Path(named) if named else Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no data sets in {folder}; set MOVIEMETRIC_SHARED_DATA to their folder")
+    return folder

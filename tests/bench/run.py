@@ -28,12 +28,14 @@ from load import Result, get, measure, post_json
 from local_stack.procfs import ProcessId, descendants
 from local_stack.pytest_plugin import scratch_folder
 from local_stack.servers import PostgresServer, RabbitServer, RedisServer
+from ratings import rated, ratings_folder
 
 COUNT = 40_000
 SINGLE_COUNT = 4_000
 REGISTERED = 300
 # A million films take the chart and the search some minutes.
 TELL = os.environ.get("UNTIL_TOLD") == "1"
+NO_BROKER = Path(__file__).with_name("no_broker_gateway.py")
 IMPORTED = int(os.environ.get("IMPORTED_ROWS", "1000000"))
 
 
@@ -141,7 +143,7 @@ def bench_gateway(stack: LiveStack, report: Report) -> None:
     rounds: list[tuple[Result, Result]] = []
     for _ in range(2):
         confirmed = measure(url, view_requests())
-        with stack.no_broker_gateway() as bare_url:
+        with stack.another_gateway("no-broker-gateway", script=NO_BROKER) as bare_url:
             measure(bare_url, view_requests(), seconds=1)
             rounds.append((confirmed, measure(bare_url, view_requests())))
         stack.drain(120)
@@ -214,6 +216,19 @@ def bench_bulk(stack: LiveStack, report: Report) -> None:
     report.line("  against one request a film", f"{ratio:.2f}x", "<= 1.3x", ok=ratio <= 1.3)
 
 
+def bench_ratings(stack: LiveStack, report: Report) -> None:
+    """An import of ratings, from the upload to the last trend."""
+    report.title("MovieLens' ratings, uploaded while everything else runs")
+    with tempfile.TemporaryDirectory() as scratch:
+        found = rated(stack, ratings_folder(Path(scratch)))
+    rate = found.rows / found.counted
+    report.line("ratings", f"{found.rows:,}")
+    report.line("from the upload to the last of them published", f"{found.published:.1f} s")
+    report.line("  to the last of them taken by rating-service", f"{found.rated:.1f} s")
+    report.line("  to the last of them counted in the chart", f"{found.counted:.1f} s")
+    report.line("ratings through all services", f"{rate:,.0f}/s", ">= 2,500/s", ok=rate >= 2500)
+
+
 def memory_of(pid: int) -> int:
     """Bytes in memory, those that several processes share divided among them."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
@@ -242,13 +257,14 @@ BENCHES = {
     "reading": bench_reading,
     "imports": bench_imports,
     "bulk": bench_bulk,
+    "ratings": bench_ratings,
 }
 # Minutes long, so only when asked for.
-LONG = ("imports", "bulk")
+LONG = ("imports", "bulk", "ratings")
 
 
 def main() -> int:
-    """Run the benches that were asked for; all but the long one by default."""
+    """Run the benches that were asked for; all but the long ones by default."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("only", nargs="*", choices=[*BENCHES, []], help="the short ones if none")
     usual = [name for name in BENCHES if name not in LONG]

@@ -8,7 +8,8 @@ from harness import LiveStack, MakeStack, eventually
 from harness.files import write_upload
 
 ROWS = 60_000
-PARTS = ("ingest-service", "gateway")
+# Imports are for administrators, who sign in at rating-service.
+PARTS = ("ingest-service", "rating-service", "gateway")
 
 
 def catalogue(stack: LiveStack) -> list[dict[str, Any]]:

@@ -1,13 +1,15 @@
 """How the tests talk to the gateway and to RabbitMQ's management API."""
 
+import base64
 import json
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote, urlsplit
+from typing import Any, cast
+from urllib.parse import parse_qsl, quote, urlsplit
 
 import httpx
+from local_stack.access import SignedIn
 
 from harness.waiting import eventually
 
@@ -26,11 +28,82 @@ def cloud_event(event_type: str, event_id: str, data: dict[str, Any]) -> dict[st
     }
 
 
-class Api:
-    """The public API."""
+def claims_of(token: str) -> dict[str, Any]:
+    """What a token says, whoever signed it."""
+    payload = token.split(".")[1]
+    return json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
 
-    def __init__(self, url: str) -> None:
-        self.http = httpx.Client(base_url=f"{url}/api/v1", timeout=10, trust_env=False)
+
+class Secrets:
+    """Passwords, tokens, keys and reviews that were sent and received."""
+
+    _FIELDS = frozenset(
+        {
+            *("password", "current_password", "new_password", "review"),
+            *("access_token", "refresh_token", "token", "key"),
+        }
+    )
+    _SHORTEST = 8
+
+    def __init__(self) -> None:
+        self.values: set[str] = set()
+
+    def see(self, request: httpx.Request) -> None:
+        """Take them out of a request."""
+        self._take(request.headers.get("authorization", "").removeprefix("Bearer "))
+        self._take(request.headers.get("x-api-key"))
+        kind = request.headers.get("content-type", "")
+        if kind.startswith("application/json"):
+            self._read_json(request.content)
+        elif kind.startswith("application/x-www-form-urlencoded"):
+            self._fields(dict(parse_qsl(request.content.decode())))
+
+    def hear(self, answer: httpx.Response) -> None:
+        """Take them out of an answer."""
+        if answer.request.url.path.endswith(("/auth/token", "/api-keys")):
+            answer.read()
+            self._read_json(answer.content)
+
+    def found_in(self, text: str) -> set[str]:
+        """Those that a text holds."""
+        return {value for value in self.values if value in text}
+
+    def _read_json(self, content: bytes) -> None:
+        try:
+            body = json.loads(content)
+        except ValueError:
+            return
+        if isinstance(body, dict):
+            self._fields(cast("dict[str, Any]", body))
+
+    def _fields(self, fields: dict[str, Any]) -> None:
+        for name in self._FIELDS & fields.keys():
+            self._take(fields[name])
+
+    def _take(self, value: object) -> None:
+        if isinstance(value, str) and len(value) >= self._SHORTEST:
+            self.values.add(value)
+
+
+class Api:
+    """The public API, as it answers to somebody: by default to nobody in particular.
+
+    Args:
+        secrets: gets what the requests and answers hold that no log may hold.
+    """
+
+    def __init__(
+        self, url: str, auth: httpx.Auth | None = None, *, secrets: Secrets | None = None
+    ) -> None:
+        self.url = url
+        self.secrets = Secrets() if secrets is None else secrets
+        self.http = httpx.Client(
+            base_url=f"{url}/api/v1",
+            auth=auth,
+            timeout=10,
+            trust_env=False,
+            event_hooks={"request": [self.secrets.see], "response": [self.secrets.hear]},
+        )
 
     def get(self, path: str, **params: Any) -> Any:
         """The JSON of a 200, or None for any other answer."""
@@ -98,6 +171,36 @@ class Api:
     def close(self) -> None:
         """Close the connections."""
         self.http.close()
+
+
+class User(Api):
+    """The API for a user with an account, who signs in with the first request."""
+
+    def __init__(self, url: str, name: str, password: str, secrets: Secrets | None = None) -> None:
+        self.auth = SignedIn(url, name, password, source="the test")
+        super().__init__(url, self.auth, secrets=secrets)
+        self.name = name
+        self.password = password
+
+    @property
+    def token(self) -> str:
+        """The present access token."""
+        return self.auth.header(self.http).removeprefix("Bearer ")
+
+    @property
+    def user_id(self) -> str:
+        """As the services know them."""
+        return claims_of(self.token)["sub"]
+
+    def rate(
+        self, film: str, score: float, review: str | None = None, *, wait: float = 5
+    ) -> dict[str, Any]:
+        """Rate a film; the answer after its effect, if it has one soon enough."""
+        answer = self.http.put(
+            f"/movies/{film}/rating", json={"score": score, "review": review}, params={"wait": wait}
+        )
+        assert answer.status_code == 202, answer.text
+        return answer.json()
 
 
 class Management:

@@ -14,7 +14,8 @@ from local_stack.processes import in_parallel
 from local_stack.services import Service, ServiceProcess
 from psycopg.rows import dict_row
 
-from harness.clients import Api, Management
+from harness.clients import Api, Management, Secrets, User
+from harness.tap import TAP, Tap
 from harness.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +26,17 @@ MODULES = {
     "compute-service": "compute_service",
     "search-indexer": "search_indexer",
     "gateway": "gateway",
+}
+ADMIN = "admin"
+PASSWORD = "an uncommon password of the tests"
+# What a test does in seconds, people do in days.
+_LIMITS = {
+    f"LIMIT_{name}": "1000000/second"
+    for name in (
+        *("VIEWS_PER_ADDRESS", "COMMANDS_PER_ADDRESS", "RATINGS_PER_USER", "EVENTS_PER_KEY"),
+        *("SIGNUPS_PER_ADDRESS", "LOGINS_PER_ADDRESS", "LOGINS_PER_ACCOUNT"),
+        *("LOGINS_PER_ACCOUNT_AND_ADDRESS", "ADMIN_PER_USER"),
+    )
 }
 # The same for every stack, however many run at the same time.
 _PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH")
@@ -62,6 +74,9 @@ class LiveStack:
     ) -> None:
         self.amqp_url = amqp_url
         self.database_url = database_url
+        self.redis_url = redis_url
+        self.folder = folder
+        self.token_keys = folder / "token-keys"
         names = [name for name in MODULES if only is None or name in only]
         ports = {name: free_port() for name in MODULES}
         self.urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
@@ -80,10 +95,15 @@ class LiveStack:
             "RATING_URL": self.urls["rating-service"],
             "COMPUTE_URL": self.urls["compute-service"],
             "SEARCH_URL": self.urls["search-indexer"],
+            **_LIMITS,
             **(env or {}),
         }
         self.processes = {name: self._process(name, ports[name], base, folder) for name in names}
-        self.api = Api(self.urls["gateway"])
+        self.secrets = Secrets()
+        self.api = User(self.urls["gateway"], ADMIN, PASSWORD, self.secrets)
+        """Signed in as the administrator."""
+        self.anonymous = Api(self.urls["gateway"], secrets=self.secrets)
+        self._users: list[User] = []
         self.management = Management(management_url, amqp_url)
 
     def _process(
@@ -91,13 +111,22 @@ class LiveStack:
     ) -> ServiceProcess:
         command = (sys.executable, "-m", MODULES[name])
         standin = name == "tmdb-standin"
+        env, migrate_env = {**base, "HTTP_PORT": str(port)}, dict[str, str]()
+        if name == "rating-service":
+            env = {
+                "ACCESS_TOKEN_SECONDS": "3600",
+                **env,
+                "TOKEN_KEYS_FOLDER": str(self.token_keys),
+            }
+            migrate_env = {"FIRST_ADMIN_NAME": ADMIN, "FIRST_ADMIN_PASSWORD": PASSWORD}
         service = Service(
             name=name,
             port_name=name,
             port=port,
             command=command,
             migrate=() if standin else (*command, "migrate"),
-            env={**base, "HTTP_PORT": str(port)},
+            env=env,
+            migrate_env=migrate_env,
             ready_path="/health" if standin else "/ready",
         )
         return ServiceProcess(
@@ -113,8 +142,8 @@ class LiveStack:
 
     def stop(self) -> None:
         """End all of them."""
-        self.api.close()
-        self.management.close()
+        for client in (self.api, self.anonymous, self.management, *self._users):
+            client.close()
         self._all({name: process.stop for name, process in self.processes.items()})
 
     @staticmethod
@@ -136,30 +165,69 @@ class LiveStack:
         """Stop."""
         self.stop()
 
+    def sign_up(self, name: str, password: str = PASSWORD) -> User:
+        """A new user."""
+        body = {"name": name, "password": password}
+        answer = self.anonymous.http.post("/users", json=body)
+        assert answer.status_code == 201, answer.text
+        return self.user(name, password)
+
+    def user(self, name: str, password: str = PASSWORD) -> User:
+        """A user who has signed up already."""
+        user = User(self.urls["gateway"], name, password, self.secrets)
+        self._users.append(user)
+        return user
+
+    def api_key(self, *scopes: str) -> str:
+        """A new API key."""
+        body = {"name": f"of the tests for {', '.join(scopes)}", "scopes": scopes}
+        answer = self.api.http.post("/admin/api-keys", json=body)
+        assert answer.status_code == 201, answer.text
+        return answer.json()["key"]
+
     @contextmanager
-    def no_broker_gateway(self) -> Generator[str]:
-        """A second gateway whose broker keeps nothing, for comparison; yields its address."""
+    def another_gateway(
+        self, name: str, *, script: Path | None = None, env: Mapping[str, str] | None = None
+    ) -> Generator[str]:
+        """A second gateway, with other settings or wired by a script; yields its address."""
         port = free_port()
         template = self.processes["gateway"]
+        usual = template.service.command
         service = Service(
-            name="gateway without a broker",
+            name=name,
             port_name="gateway",
             port=port,
-            command=(sys.executable, str(ROOT / "tests/bench/no_broker_gateway.py")),
+            command=usual if script is None else (sys.executable, str(script)),
             migrate=(),
-            env={**template.service.env, "HTTP_PORT": str(port)},
+            env={**template.service.env, **(env or {}), "HTTP_PORT": str(port)},
         )
         process = ServiceProcess(
             service,
             cwd=ROOT,
-            log=template.log.with_name("no-broker.log"),
-            pid_file=template.log.with_name("no-broker.pid"),
+            log=template.log.with_name(f"{name}.log"),
+            pid_file=template.log.with_name(f"{name}.pid"),
         )
         process.start()
         try:
             yield f"http://127.0.0.1:{port}"
         finally:
             process.stop()
+
+    def leaks(self) -> dict[str, int]:
+        """Logs that hold a password, token, key or review that was used, and how many of them."""
+        found = {
+            file.name: len(
+                self.secrets.found_in(file.read_text(encoding="utf-8", errors="replace"))
+            )
+            for file in self.folder.glob("*.log*")
+        }
+        assert found, "there are no logs to look into"
+        assert self.secrets.values, "nothing was used that logs must not hold"
+        return {name: count for name, count in found.items() if count}
+
+    def tap(self, *keys: str) -> Tap:
+        """Sees everything that is published while it is open, or what has these routing keys."""
+        return Tap(self.amqp_url, *keys)
 
     def rows(self, sql: str, **parameters: Any) -> list[dict[str, Any]]:
         """What a query on the services' database answers."""
@@ -175,7 +243,7 @@ class LiveStack:
         counts = {
             name: depth
             for name, depth in self.management.depths().items()
-            if not name.endswith(".dead")
+            if not name.endswith(".dead") and not name.startswith(TAP)
         }
         [waiting] = self.rows("""
             SELECT (SELECT count(*) FROM catalog.outbox) AS "catalog.outbox",
@@ -186,6 +254,11 @@ class LiveStack:
         """)
         counts |= waiting
         return {name: count for name, count in counts.items() if count}
+
+    def unpublished(self, schema: str) -> int:
+        """Events in the outbox of a schema."""
+        [row] = self.rows(f"SELECT count(*) AS n FROM {schema}.outbox")  # noqa: S608 -- a constant
+        return row["n"]
 
     def drain(self, seconds: float = 60.0) -> None:
         """Wait until every queue and outbox is empty, and still is after the next report."""

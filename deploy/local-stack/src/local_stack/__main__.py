@@ -1,5 +1,5 @@
-"""The command line behind `make up`, `down`, `reset`, `status`, `logs`, `env`, `export` and
-`import-dump`."""
+"""The command line behind `make up`, `down`, `reset`, `status`, `logs`, `env`, `token`, `export`
+and `import-dump`."""
 
 import argparse
 import os
@@ -9,15 +9,16 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
+
+from local_stack.access import RefusedError, SignInError
 from local_stack.dump import DumpError, Manifest, export_dump, import_dump
 from local_stack.processes import StartError, log_tail
 from local_stack.servers import MissingProgramError
-from local_stack.settings import Home, HomeError, find_home
+from local_stack.settings import CHECKOUT, Home, HomeError, find_home
 from local_stack.stack import BusyError, Row, Stack, UnfinishedRestoreError, UpError
 
-# this file is <checkout>/deploy/local-stack/src/local_stack/__main__.py
-_ROOT = Path(__file__).resolve().parents[4]
-_SAMPLE = _ROOT / "deploy" / "sample-catalogue" / "movies.jsonl"
+_SAMPLE = CHECKOUT / "deploy" / "sample-catalogue" / "movies.jsonl"
 _HOW_TO_GO_ON = """
 What runs so far stays up. `make status` shows it, `make logs SERVICE=<name>` shows a whole log.
 When the cause is gone, `make up` starts what is missing; `make down` stops everything."""
@@ -26,8 +27,9 @@ When the cause is gone, `make up` starts what is missing; `make down` stops ever
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     options = _parser().parse_args(arguments)
-    home = find_home(_ROOT, os.environ)
-    stack = Stack(_ROOT, home, os.environ, say=_say, sample=_SAMPLE if _SAMPLE.exists() else None)
+    home = find_home(CHECKOUT, os.environ)
+    sample = _SAMPLE if _SAMPLE.exists() else None
+    stack = Stack(CHECKOUT, home, os.environ, say=_say, sample=sample)
     try:
         match options.command:
             case "up":
@@ -40,8 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             case "status":
                 return _status(stack)
             case "env":
-                for key, value in stack.settings().connections().items():
+                settings = stack.settings()
+                for key, value in {**settings.connections(), **settings.administrator()}.items():
                     _say(f"{key}={value}")
+            case "token":
+                _say(_authorization(stack))
             case "export":
                 return _export(stack, options.file)
             case "import-dump":
@@ -52,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"{error}\n{_HOW_TO_GO_ON}")
     except (BusyError, DumpError, HomeError, MissingProgramError, StartError) as error:
         return _fail(str(error))
-    except UnfinishedRestoreError as error:
+    except (SignInError, UnfinishedRestoreError) as error:
         return _fail(str(error))
     except PermissionError as error:
         return _fail(
@@ -77,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("reset", help="stop everything and delete all data")
     commands.add_parser("status", help="what runs; exit status 1 when something does not")
     commands.add_parser("env", help="print the connection settings as KEY=value lines")
+    commands.add_parser("token", help="sign in; print the Authorization header, for curl -H @-")
     export = commands.add_parser("export", help="write everything that the stack holds to a file")
     export.add_argument("file", nargs="?", type=Path, help="a new file (default: named by date)")
     restore = commands.add_parser("import-dump", help="make a stack from what export wrote")
@@ -100,7 +106,7 @@ def _up(stack: Stack) -> int:
   API           {gateway}/api/v1
   API docs      {gateway}/docs
   RabbitMQ UI   {settings.http("RABBITMQ_MANAGEMENT")}  (user and password: make env)
-
+{_administrator(stack)}
 Try:
   curl -X POST {gateway}/api/v1/movies/register -H 'content-type: application/json' \
 -d '{{"tmdb_id": 27205}}'
@@ -108,6 +114,30 @@ Try:
   curl '{gateway}/api/v1/search?q=incepton'
 """)
     return 0
+
+
+def _administrator(stack: Stack) -> str:
+    """Who administers it; with the password where nobody has been told so far."""
+    settings, told = stack.settings(), stack.home.admin_told
+    if told.exists():
+        return f"  administrator {settings.admin_name}  (password: make env)\n"
+    told.touch()
+    return (
+        f"  administrator {settings.admin_name}  password {settings.admin_password}\n"
+        f"                shown this once; `make env` prints it, from {stack.home.env_file}\n"
+    )
+
+
+def _authorization(stack: Stack) -> str:
+    settings = stack.settings()
+    gateway = settings.http("GATEWAY")
+    try:
+        with httpx.Client(timeout=30.0, trust_env=False) as client:
+            return f"Authorization: {stack.administrator(settings).header(client)}"
+    except httpx.HTTPError as error:
+        raise SignInError(
+            f"the gateway at {gateway} does not answer: {error}. `make status` shows what runs."
+        ) from None
 
 
 def _export(stack: Stack, file: Path | None) -> int:
@@ -127,6 +157,19 @@ def _import_dump(stack: Stack, file: Path, *, force: bool) -> int:
     _say(f"\neverything is up, with what was exported at {manifest.created_at:%Y-%m-%d %H:%M} UTC:")
     _describe(manifest)
     _say(f"  API           {stack.settings().http('GATEWAY')}/api/v1")
+    settings = stack.settings()
+    _say("\nAccounts are those of the dump, with their passwords.")
+    stack.home.admin_told.touch()
+    try:
+        _authorization(stack)
+    except RefusedError:
+        _say(
+            f"The password of {settings.admin_name} in {stack.home.env_file} is not theirs.\n"
+            "For `make import` and `make token`, write name and password of one of the dump's\n"
+            "administrators there (ADMIN_NAME, ADMIN_PASSWORD)."
+        )
+    except SignInError as error:
+        _say(str(error))
     return 0
 
 

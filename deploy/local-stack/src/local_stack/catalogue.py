@@ -1,11 +1,13 @@
 """Loads the sample catalogue as any producer would: registrations published through the gateway.
 
 The ids of the events are derived from the films, so that loading twice has the effect of once.
-`python -m local_stack.catalogue GATEWAY_URL FILE` loads one into a stack that runs elsewhere.
+`python -m local_stack.catalogue GATEWAY_URL FILE` loads one into a stack that runs elsewhere, with
+`ADMIN_NAME` and `ADMIN_PASSWORD` or `MOVIEMETRIC_API_KEY` from the environment.
 """
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import httpx
 
+from local_stack.access import SignInError, auth_for
 from local_stack.processes import wait_for
 
 _BATCH = 500
@@ -58,10 +61,13 @@ def total_movies(client: httpx.Client) -> int:
     return int(answer.json()["total"])
 
 
-def publish(client: httpx.Client, ids: Sequence[int]) -> None:
-    """Register the films. Raises CatalogueError when the gateway does not take them."""
+def publish(client: httpx.Client, auth: httpx.Auth, ids: Sequence[int]) -> None:
+    """Register the films, as somebody who may publish events.
+
+    Raises CatalogueError when the gateway does not take them, SignInError when it lets nobody in.
+    """
     for batch in registrations(ids, datetime.now(UTC)):
-        _post(client, json.dumps(batch))
+        _post(client, auth, json.dumps(batch))
 
 
 def wait_until_known(client: httpx.Client, count: int, seconds: float) -> int:
@@ -80,14 +86,14 @@ def wait_until_known(client: httpx.Client, count: int, seconds: float) -> int:
     return known
 
 
-def _post(client: httpx.Client, body: str) -> None:
+def _post(client: httpx.Client, auth: httpx.Auth, body: str) -> None:
     headers = {"content-type": "application/cloudevents-batch+json"}
-    answer = client.post("/api/v1/events", content=body, headers=headers)
+    answer = client.post("/api/v1/events", content=body, headers=headers, auth=auth)
     for _ in range(_RETRIES):
         if answer.status_code != 503:
             break
         time.sleep(min(5.0, _seconds(answer.headers.get("retry-after", "1"))))
-        answer = client.post("/api/v1/events", content=body, headers=headers)
+        answer = client.post("/api/v1/events", content=body, headers=headers, auth=auth)
     if answer.is_error:
         raise CatalogueError(
             f"POST {answer.url} answered {answer.status_code}: {answer.text[:500].strip()}"
@@ -118,9 +124,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"{options.file} does not hold one JSON object with tmdb_id a line: {error!r}")
     try:
         with httpx.Client(base_url=options.gateway_url, timeout=30.0, trust_env=False) as client:
-            publish(client, ids)
-            known = wait_until_known(client, len(ids), options.timeout)
-    except (httpx.HTTPError, httpx.InvalidURL, CatalogueError) as error:
+            known = total_movies(client)
+            if known < len(ids):
+                publish(client, auth_for(options.gateway_url, os.environ), ids)
+                known = wait_until_known(client, len(ids), options.timeout)
+    except (httpx.HTTPError, httpx.InvalidURL, CatalogueError, SignInError) as error:
         return _fail(f"the films could not be registered at {options.gateway_url}: {error}")
     if known < len(ids):
         return _fail(

@@ -1,7 +1,10 @@
-"""Imports a file of films through the gateway, and shows how far it is.
+"""Imports a file of films or ratings through the gateway, and shows how far it is.
 
 `python -m local_stack.importing GATEWAY_URL FILE` sends the file to `POST /upload`, piece by piece,
-and follows the job that comes of it until it ends; `--job ID` follows one that runs already.
+and follows the job that comes of it until it ends; `--job ID` follows one that runs already,
+`--cancel` cancels it, `--rejects FILE` writes its rejected rows to a file. All of it needs an
+administrator or an API key; `local_stack.access` says where they are looked for.
+
 Progress goes to stderr, the outcome to stdout. Exit status: 0 all rows were taken, 2 some were
 rejected, 1 the import failed, was cancelled or could not begin, 130 interrupted. A job that is no
 longer followed goes on.
@@ -9,16 +12,19 @@ longer followed goes on.
 
 import argparse
 import io
+import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NoReturn, TextIO, cast
 
 import httpx
 from tqdm import tqdm
+
+from local_stack.access import SignInError, auth_for
+from local_stack.problems import problem_of
 
 _PREFIX: Final = "/api/v1"
 _TIMEOUT: Final = httpx.Timeout(30.0, connect=5.0, read=120.0, write=60.0)
@@ -228,25 +234,38 @@ def rejected_rows(client: httpx.Client, job: Job) -> list[str]:
         lines.append(f"    {printable(shown)}")
     if page["total"] > len(page["items"]):
         lines.append(f"  and {page['total'] - len(page['items']):,} more")
-    url = f"{_address(client)}{_PREFIX}{path}?format=csv"
     lines.append("All of them, as a file to mend and import again:")
-    lines.append(f"  curl -s '{url}' -o rejects.csv")
+    lines.append(f"  make import JOB={job['job_id']} REJECTS=rejects.csv")
     return lines
 
 
-def problem_of(answer: httpx.Response) -> str:
-    """What an error's answer says, in one or more lines."""
-    said: Mapping[str, Any] = {}
-    with suppress(ValueError):
-        body = answer.json()
-        said = cast("Mapping[str, Any]", body) if isinstance(body, dict) else {}
-    text = str(said.get("detail") or said.get("title") or answer.text[:300].strip())
-    text = f"{text} (status {answer.status_code})"
-    for error in cast("Sequence[Mapping[str, Any]]", said.get("errors") or ()):
-        text += f"\n  {error.get('field')}: {error.get('message')}"
-    if answer.status_code == 503 and (seconds := answer.headers.get("retry-after")):
-        text += f"\nTry again in {seconds} s."
-    return text
+def save_rejects(client: httpx.Client, job_id: str, target: Path) -> None:
+    """Write all rejected rows to a new file. Raises ImportingError."""
+    url = f"{_PREFIX}/admin/jobs/{job_id}/rejects"
+    try:
+        with client.stream("GET", url, params={"format": "csv"}) as answer:
+            if not answer.is_success:
+                answer.read()
+                raise ImportingError(problem_of(answer))
+            with target.open("xb") as file:
+                for piece in answer.iter_bytes():
+                    file.write(piece)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise _away(client, error) from None
+    except FileExistsError:
+        raise ImportingError(f"{target} exists already; choose another name") from None
+    except OSError as error:
+        raise ImportingError(f"{target} cannot be written: {error.strerror}") from None
+
+
+def cancel(client: httpx.Client, job_id: str) -> None:
+    """Cancel a job. Raises ImportingError."""
+    try:
+        answer = client.post(f"{_PREFIX}/admin/jobs/{job_id}/cancel")
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise _away(client, error) from None
+    if not answer.is_success:
+        raise ImportingError(problem_of(answer))
 
 
 def printable(text: str) -> str:
@@ -284,12 +303,11 @@ def _duration(seconds: float) -> str:
     return f"{minutes} min {whole} s" if minutes else f"{whole} s"
 
 
-def _how_to_go_on(client: httpx.Client, job_id: str) -> str:
-    job = f"{_address(client)}{_PREFIX}/admin/jobs/{job_id}"
+def _how_to_go_on(job_id: str) -> str:
     return (
         f"the import goes on without this terminal.\n"
-        f"  follow it:  make import JOB={job_id}    (or GET {job})\n"
-        f"  cancel it:  curl -X POST {job}/cancel"
+        f"  follow it:  make import JOB={job_id}\n"
+        f"  cancel it:  make import JOB={job_id} CANCEL=1"
     )
 
 
@@ -299,14 +317,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_intermixed_args(arguments)
     if (options.file is None) == (options.job is None):
         parser.error("name a file, or a job with --job")
+    if options.job is None and (options.cancel or options.rejects is not None):
+        parser.error("--cancel and --rejects need a --job")
     base = options.gateway_url.rstrip("/").removesuffix(_PREFIX)
     job_id: str | None = options.job
     try:
-        client = httpx.Client(base_url=base, timeout=_TIMEOUT, trust_env=False)
+        auth = auth_for(base, os.environ)
+        client = httpx.Client(base_url=base, auth=auth, timeout=_TIMEOUT, trust_env=False)
     except httpx.InvalidURL as error:
         return _fail(f"{base!r} is no address of a gateway: {error}")
+    except SignInError as error:
+        return _fail(str(error))
     with client:
         try:
+            if job_id is not None and options.rejects is not None:
+                save_rejects(client, job_id, options.rejects)
+                sys.stdout.write(f"{options.rejects} holds the rejected rows\n")
+                return 0
+            if job_id is not None and options.cancel:
+                cancel(client, job_id)
             if job_id is None:
                 job_id = upload(
                     client, options.file, format=options.format, dry_run=options.dry_run
@@ -316,13 +345,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             lines = summary(job)
             if job["rejected"]:
                 lines += rejected_rows(client, job)
-        except UnknownJobError as error:
+        except (UnknownJobError, SignInError) as error:
             return _fail(str(error))
         except ImportingError as error:
-            return _fail(f"{error}\n{_how_to_go_on(client, job_id)}" if job_id else str(error))
+            return _fail(f"{error}\n{_how_to_go_on(job_id)}" if job_id else str(error))
         except KeyboardInterrupt:
             sys.stderr.write("\n")
-            _fail(_how_to_go_on(client, job_id) if job_id else "interrupted; nothing was kept")
+            _fail(_how_to_go_on(job_id) if job_id else "interrupted; nothing was kept")
             return 130
     sys.stdout.write("\n".join(lines) + "\n")
     if job["state"] != "succeeded":
@@ -338,11 +367,13 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> _Parser:
     parser = _Parser(
-        prog="python -m local_stack.importing", description="Import a file of films and follow it."
+        prog="python -m local_stack.importing", description="Import a file and follow it."
     )
     parser.add_argument("gateway_url", help="for example http://127.0.0.1:8000")
     parser.add_argument("file", nargs="?", type=Path, help="CSV, TSV or JSON, plain or gzip")
     parser.add_argument("--job", help="follow this job instead")
+    parser.add_argument("--cancel", action="store_true", help="cancel that job")
+    parser.add_argument("--rejects", type=Path, help="write that job's rejected rows to a new file")
     parser.add_argument("--format", default="auto", help="of the file (default: recognise it)")
     parser.add_argument(
         "--dry-run", action="store_true", help="only find out what the import would do"

@@ -8,7 +8,7 @@ serves.
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import httpx
@@ -25,7 +25,7 @@ _READY_SECONDS = 60.0
 class Service:
     """One service. `port_name` is its port's name in the settings; `migrate` is empty for a service
     that keeps nothing and declares nothing; `module` is its package when it has tables in a schema
-    named `schema`."""
+    named `schema`. `migrate_env` is what `migrate` gets beyond `env`."""
 
     name: str
     port_name: str
@@ -36,6 +36,7 @@ class Service:
     ready_path: str = "/ready"
     schema: str | None = None
     module: str | None = None
+    migrate_env: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def ready_url(self) -> str:
@@ -70,10 +71,19 @@ def service_table(settings: Settings, environ: Mapping[str, str]) -> list[Servic
         env=base,
         ready_path="/health",
     )
+    rating = service("rating-service", "RATING", "rating_service", "rating")
+    rating = replace(
+        rating,
+        env={**rating.env, "TOKEN_KEYS_FOLDER": str(settings.token_keys)},
+        migrate_env={
+            "FIRST_ADMIN_NAME": settings.admin_name,
+            "FIRST_ADMIN_PASSWORD": settings.admin_password,
+        },
+    )
     return [
         *([standin] if settings.tmdb_standin else []),
         service("ingest-service", "INGEST", "ingest_service", "catalog"),
-        service("rating-service", "RATING", "rating_service", "rating"),
+        rating,
         service("compute-service", "COMPUTE", "compute_service", "compute"),
         service("search-indexer", "SEARCH", "search_indexer", "search"),
         service("gateway", "GATEWAY", "gateway", None),
@@ -114,7 +124,7 @@ class ServiceProcess:
                 seconds=_MIGRATE_SECONDS,
                 log=self.log,
                 cwd=self.cwd,
-                env=self.service.env,
+                env={**self.service.env, **self.service.migrate_env},
             )
 
     def launch(self) -> None:

@@ -36,6 +36,16 @@ PREFERRED_PORTS: Mapping[str, int] = {
 _STANDIN_KEY = "local-stack"
 _DELETE_TRIES = 25
 _REAL_TMDB = "https://api.themoviedb.org/3"
+# Secrets that are for one of the services at most.
+_NOT_FOR_SERVICES = frozenset(
+    {
+        *("ADMIN_NAME", "ADMIN_PASSWORD", "MOVIEMETRIC_API_KEY"),
+        *("FIRST_ADMIN_NAME", "FIRST_ADMIN_PASSWORD", "TOKEN_KEYS_FOLDER"),
+    }
+)
+
+# this file is <checkout>/deploy/local-stack/src/local_stack/settings.py
+CHECKOUT = Path(__file__).resolve().parents[4]
 
 
 class HomeError(Exception):
@@ -47,7 +57,8 @@ class Home:
 
     _PARTS = (
         *("env", "lock", "logs", "run", "postgresql", "rabbitmq", "redis", "uploads"),
-        *("catalogue-loaded", "restore-unfinished", "exporting", "restoring"),
+        *("token-keys", "catalogue-loaded", "admin-told", "admin-token"),
+        *("restore-unfinished", "exporting", "restoring"),
     )
 
     def __init__(self, folder: Path) -> None:
@@ -58,7 +69,10 @@ class Home:
         self.logs = self.folder / "logs"
         self.run = self.folder / "run"
         self.uploads = self.folder / "uploads"
+        self.token_keys = self.folder / "token-keys"
         self.catalogue_loaded = self.folder / "catalogue-loaded"
+        self.admin_token = self.folder / "admin-token"
+        self.admin_told = self.folder / "admin-told"
         self.restore_unfinished = self.folder / "restore-unfinished"
         self.exporting = self.folder / "exporting"
         self.restoring = self.folder / "restoring"
@@ -85,6 +99,7 @@ class Home:
                 "runs as. Set MOVIEMETRIC_HOME to a folder that every account can enter."
             )
         private_folder(self.uploads, None)
+        private_folder(self.token_keys, None)
 
     def empty(self) -> None:
         """Delete everything that a local stack makes, and nothing else that lies there."""
@@ -135,11 +150,16 @@ class Settings:
     ports: dict[str, int]
     postgres_password: str
     rabbitmq_password: str
+    admin_password: str
+    """Of the first administrator, who may have changed it since."""
     tmdb_base_url: str
     tmdb_standin: bool
     search_backend: str
     own_uploads: Path
     """The folder for uploads in the stack's home."""
+    token_keys: Path
+    """The folder of the keys that rating-service signs access tokens with."""
+    admin_name: str = "admin"
     upload_store_url: str = ""
     moved: dict[str, int] = field(default_factory=dict[str, int])
     """Ports that were taken by somebody else, with what they were."""
@@ -155,10 +175,13 @@ class Settings:
             },
             postgres_password=known.get("POSTGRES_PASSWORD") or secrets.token_hex(16),
             rabbitmq_password=known.get("RABBITMQ_PASSWORD") or secrets.token_hex(16),
+            admin_password=known.get("ADMIN_PASSWORD") or secrets.token_hex(16),
             tmdb_base_url=known.get("TMDB_BASE_URL", ""),
             tmdb_standin=known.get("TMDB_STANDIN") != "no",
             search_backend=known.get("SEARCH_BACKEND", ""),
             own_uploads=home.uploads,
+            token_keys=home.token_keys,
+            admin_name=known.get("ADMIN_NAME") or "admin",
             upload_store_url=known.get("UPLOAD_STORE_URL", ""),
         )
         if not known:
@@ -200,6 +223,7 @@ class Settings:
         lines += [
             f"POSTGRES_PASSWORD={self.postgres_password}",
             f"RABBITMQ_PASSWORD={self.rabbitmq_password}",
+            *(f"{key}={value}" for key, value in self.administrator().items()),
             f"TMDB_BASE_URL={self.tmdb_base_url}",
             f"TMDB_STANDIN={'yes' if self.tmdb_standin else 'no'}",
             f"SEARCH_BACKEND={self.search_backend}",
@@ -218,7 +242,7 @@ class Settings:
         return Path(unquote(parts.path)) if parts.scheme == "file" else None
 
     def connections(self) -> dict[str, str]:
-        """How to reach everything: what `make env` prints and what the services are told."""
+        """How to reach everything: what `make env` prints, and what the services are told."""
         ports = self.ports
         return {
             "GATEWAY_URL": self.http("GATEWAY"),
@@ -239,6 +263,10 @@ class Settings:
             "TMDB_BASE_URL": self.tmdb_base_url,
         }
 
+    def administrator(self) -> dict[str, str]:
+        """Who may do everything over HTTP: what `make env` prints and no service is told."""
+        return {"ADMIN_NAME": self.admin_name, "ADMIN_PASSWORD": self.admin_password}
+
     def service_environment(self, environ: Mapping[str, str]) -> dict[str, str]:
         """The user's environment with this stack's connections over it."""
         defaults = {"LOG_LEVEL": "INFO", "PYTHONUNBUFFERED": "1"}
@@ -252,7 +280,8 @@ class Settings:
             # TMDB's limit is not the stand-in's.
             defaults["TMDB_REQUESTS_PER_SECOND"] = "400"
         own["TMDB_STANDIN_PORT"] = str(self.ports["TMDB_STANDIN"])
-        return {**defaults, **environ, **self.connections(), **own}
+        theirs = {key: value for key, value in environ.items() if key not in _NOT_FOR_SERVICES}
+        return {**defaults, **theirs, **self.connections(), **own}
 
 
 def _read(env_file: Path) -> dict[str, str]:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import httpx
 
 from local_stack import catalogue
+from local_stack.access import SignedIn, SignInError
 from local_stack.processes import end, in_parallel
 from local_stack.procfs import ProcessId
 from local_stack.servers import PostgresServer, RabbitPorts, RabbitServer, RedisServer
@@ -225,14 +226,15 @@ class Stack:
             return
         ids = catalogue.film_ids(self._sample)
         base = settings.http("GATEWAY")
+        auth = self.administrator(settings)
         with httpx.Client(base_url=base, timeout=30.0, trust_env=False) as client:
             try:
                 known = catalogue.total_movies(client)
                 if known < len(ids):
                     self._say(f"loading the sample catalogue, {len(ids)} films")
-                    catalogue.publish(client, ids)
+                    catalogue.publish(client, auth, ids)
                     known = catalogue.wait_until_known(client, len(ids), _CATALOGUE_SECONDS)
-            except (httpx.HTTPError, catalogue.CatalogueError) as error:
+            except (httpx.HTTPError, catalogue.CatalogueError, SignInError) as error:
                 raise UpError(f"the sample catalogue could not be loaded: {error}") from error
         if known >= len(ids):
             self.home.catalogue_loaded.touch()
@@ -241,6 +243,16 @@ class Stack:
                 f"{known} of {len(ids)} films of the sample catalogue are there so far; the others "
                 "are queued and follow"
             )
+
+    def administrator(self, settings: Settings) -> SignedIn:
+        """Signs in as the first administrator."""
+        return SignedIn(
+            settings.http("GATEWAY"),
+            settings.admin_name,
+            settings.admin_password,
+            source=f"{self.home.env_file} (ADMIN_PASSWORD)",
+            keep_in=self.home.admin_token,
+        )
 
     def _down(self, *, keep: bool) -> bool:
         settings = Settings.load(self.home, self._environ)

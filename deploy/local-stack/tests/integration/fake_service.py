@@ -1,7 +1,8 @@
 """A small program that keeps to the contract of the services.
 
-`fake_service.py STATE [migrate]`: the file STATE holds the ids of the events that it was given. It
-fails to migrate while the file `STATE.broken` exists.
+`fake_service.py STATE [migrate]`: the file STATE holds the ids of the events that it was given, by
+somebody who signed in with the password in its environment. It fails to migrate while the file
+`STATE.broken` exists.
 """
 
 import json
@@ -11,8 +12,10 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 STATE = Path(sys.argv[1])
+TOKEN = "token-of-the-administrator"
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -26,7 +29,18 @@ class Handler(BaseHTTPRequestHandler):
             self.send_error(404)
 
     def do_POST(self) -> None:
-        events = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        body = self.rfile.read(int(self.headers["content-length"]))
+        if self.path == "/api/v1/auth/token":
+            form = dict(parse_qsl(body.decode()))
+            if (form["username"], form["password"]) == ("admin", os.environ["EXPECTED_PASSWORD"]):
+                self.answer({"access_token": TOKEN, "expires_in": 600})
+            else:
+                self.send_error(400)
+            return
+        if self.headers["authorization"] != f"Bearer {TOKEN}":
+            self.send_error(401)
+            return
+        events = json.loads(body)
         if self.headers["content-type"] != "application/cloudevents-batch+json":
             self.send_error(415)
             return

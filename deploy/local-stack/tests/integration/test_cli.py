@@ -50,9 +50,19 @@ def test_env_prints_settings_that_stay_the_same(home: Path) -> None:
         "REDIS_URL",
         "SEARCH_BACKEND",
         "TMDB_BASE_URL",
+        "ADMIN_NAME",
+        "ADMIN_PASSWORD",
     }
+    assert (lines["ADMIN_NAME"], len(lines["ADMIN_PASSWORD"])) == ("admin", 32)
     assert urlsplit(lines["AMQP_URL"]).password == lines["RABBITMQ_PASSWORD"]
     assert urlsplit(lines["DATABASE_URL"]).path == "/moviemetric"
+
+
+def test_a_token_needs_a_stack_that_runs(home: Path) -> None:
+    refused = run(home, "token")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "does not answer" in refused.stderr
+    assert "Traceback" not in refused.stderr
 
 
 def test_nothing_runs_at_first(home: Path) -> None:

@@ -14,6 +14,7 @@ import httpx
 import psycopg
 import pytest
 from local_stack import importing
+from local_stack.access import RefusedError
 from local_stack.dump import DumpError, Manifest, export_dump, import_dump
 from local_stack.dump.messages import copy_messages, depths
 from local_stack.ports import free_port
@@ -28,8 +29,9 @@ FILMS = 30
 PARKED = [f"not json {number}" for number in range(3)]
 WAITING_ROWS = "title,year\nA Film that Waits,1999\nAnother One,2001\n"
 FAILED_ROWS = "title\nNo Such Format\n"
-# what changes when the services start: the import that waited is done, and events are claimed
-CHANGING = {"catalog.jobs", "catalog.inbox", "catalog.outbox"}
+# what changes when the services start: the import that waited is done, and events are claimed;
+# looking at the copy takes signing in
+CHANGING = {"catalog.jobs", "catalog.inbox", "catalog.outbox", "rating.sessions"}
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -70,8 +72,9 @@ def stack_in(folder: Path, name: str, sample: Path | None, said: list[str]) -> S
 
 
 def client_of(stack: Stack) -> httpx.Client:
-    base = stack.settings().http("GATEWAY")
-    return httpx.Client(base_url=base, timeout=30.0, trust_env=False)
+    settings = stack.settings()
+    base, auth = settings.http("GATEWAY"), stack.administrator(settings)
+    return httpx.Client(base_url=base, auth=auth, timeout=30.0, trust_env=False)
 
 
 def rows(stack: Stack) -> dict[str, list[str]]:
@@ -150,6 +153,12 @@ def copy(exported: Exported, guarded_folder: Path) -> Generator[Copy]:
     said: list[str] = []
     stack = stack_in(guarded_folder, "second", None, said)
     import_dump(stack, exported.file, say=said.append)
+    with client_of(stack) as client, pytest.raises(RefusedError, match="ADMIN_PASSWORD"):
+        client.get("/api/v1/admin/jobs")
+    # as the output of the command says
+    settings = stack.settings()
+    settings.admin_password = exported.stack.settings().admin_password
+    settings.save(stack.home)
     yield Copy(stack, said)
     stack.reset()
 
@@ -187,6 +196,23 @@ def test_every_table_has_the_same_rows(exported: Exported, copy: Copy) -> None:
     differing = {table for table in before if before[table] != after[table]}
     assert differing <= CHANGING
     assert set(before["catalog.inbox"]) < set(after["catalog.inbox"])
+
+
+def test_accounts_are_the_dumps_and_keys_the_stacks_own(exported: Exported, copy: Copy) -> None:
+    first, second = exported.stack.home.token_keys, copy.stack.home.token_keys
+    assert {file.suffix for file in second.iterdir()} == {".pem"}
+    assert not {file.name for file in first.iterdir()} & {file.name for file in second.iterdir()}
+    with tarfile.open(exported.file) as tar:
+        assert not [name for name in tar.getnames() if "pem" in name or "key" in name]
+    _, _, token = exported.stack.home.admin_token.read_text().split()
+    with copy.api() as client:
+        assert client.get("/api/v1/users/me").json()["role"] == "admin"
+        old = httpx.get(
+            f"{copy.stack.settings().http('GATEWAY')}/api/v1/users/me",
+            headers={"authorization": f"Bearer {token}"},
+            trust_env=False,
+        )
+    assert old.status_code == 401
 
 
 def test_the_films_are_served(copy: Copy) -> None:
@@ -293,3 +319,12 @@ def test_a_restore_that_fails_leaves_a_stack_that_does_not_start(
     with pytest.raises(UnfinishedRestoreError):
         export_dump(stack, guarded_folder / "half.tar.gz", say=copy.said.append)
     assert stack.running_services() == {}
+
+
+def test_a_forced_restore_keeps_the_administrators_password(exported: Exported, copy: Copy) -> None:
+    stack = copy.stack
+    password = stack.settings().admin_password
+    import_dump(stack, exported.file, force=True, say=copy.said.append)
+    assert stack.settings().admin_password == password
+    with copy.api() as client:
+        assert client.get("/api/v1/admin/jobs").status_code == 200

@@ -43,7 +43,11 @@ class Bench:
         def service(name: str, port_name: str) -> Service:
             port = settings.ports[port_name]
             command = (sys.executable, "-S", str(PROGRAM), str(self.folder / f"{name}.state"))
-            env = {**settings.service_environment(environ), "HTTP_PORT": str(port)}
+            env = {
+                **settings.service_environment(environ),
+                "HTTP_PORT": str(port),
+                "EXPECTED_PASSWORD": settings.admin_password,
+            }
             return Service(name, port_name, port, command, (*command, "migrate"), env)
 
         return [service("ingest-service", "INGEST"), service("gateway", "GATEWAY")]

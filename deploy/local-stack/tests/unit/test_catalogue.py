@@ -10,6 +10,7 @@ from threading import Thread
 import pytest
 from local_stack.catalogue import film_ids, main, registrations
 
+KEY = "mm_0123456789ab_secret"
 AT = datetime(2025, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
@@ -44,13 +45,16 @@ def test_batches_stay_below_the_limit_and_hold_every_film_once() -> None:
 
 @contextmanager
 def gateway(known_after: int) -> Generator[tuple[str, list[int]]]:
-    """An HTTP server that takes registrations and knows the films from a later request on."""
+    """An HTTP server that takes registrations with the key; it knows the films some lists later."""
     taken: list[int] = []
     lists = 0
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
+            if self.headers["x-api-key"] != KEY:
+                self._answer(401, {"title": "Not signed in"})
+                return
             taken.extend(event["data"]["tmdb_id"] for event in json.loads(body))
             self._answer(202, {})
 
@@ -79,6 +83,11 @@ def gateway(known_after: int) -> Generator[tuple[str, list[int]]]:
             thread.join()
 
 
+@pytest.fixture(autouse=True)
+def _key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOVIEMETRIC_API_KEY", KEY)
+
+
 @pytest.fixture
 def films(tmp_path: Path) -> str:
     catalogue = tmp_path / "movies.jsonl"
@@ -91,6 +100,28 @@ def test_the_command_registers_and_waits(films: str, capsys: pytest.CaptureFixtu
         assert main([url, films]) == 0
     assert taken == [5, 11]
     assert capsys.readouterr().out == "the API knows 2 films\n"
+
+
+def test_what_is_known_already_is_not_registered_again(
+    films: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with gateway(known_after=0) as (url, taken):
+        assert main([url, films]) == 0
+        assert main([url, films]) == 0
+    assert taken == [5, 11]
+    assert capsys.readouterr().out == "the API knows 2 films\n" * 2
+
+
+def test_the_command_says_that_it_was_not_let_in(
+    films: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MOVIEMETRIC_API_KEY", "mm_0123456789ab_wrong")
+    with gateway(known_after=2) as (url, taken):
+        assert main([url, films]) == 1
+    assert taken == []
+    message = capsys.readouterr().err
+    assert "answered 401" in message
+    assert "mm_" not in message
 
 
 def test_the_command_fails_when_the_films_do_not_come(

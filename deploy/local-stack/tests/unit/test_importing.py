@@ -10,6 +10,7 @@ import httpx
 import pytest
 from local_stack import importing
 from local_stack.importing import ImportingError, Progress
+from local_stack.problems import problem_of
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 
@@ -113,14 +114,16 @@ def test_a_refusal_is_put_into_words() -> None:
             "errors": [{"field": "file", "message": "larger than 10 bytes"}],
         },
     )
-    assert importing.problem_of(large) == (
+    assert problem_of(large) == (
         "A file may have 10 bytes at most. (status 413)\n  file: larger than 10 bytes"
     )
     away = httpx.Response(503, json={"title": "Away"}, headers={"Retry-After": "7"})
-    assert importing.problem_of(away) == "Away (status 503)\nTry again in 7 s."
+    assert problem_of(away) == "Away (status 503)\nTry again in 7 s."
+    limited = httpx.Response(429, json={"title": "Too many"}, headers={"Retry-After": "60"})
+    assert problem_of(limited) == "Too many (status 429)\nTry again in 60 s."
     proxy = httpx.Response(502, text="<html>bad gateway</html>")
-    assert importing.problem_of(proxy) == "<html>bad gateway</html> (status 502)"
-    assert importing.problem_of(httpx.Response(500, json=["odd"])) == '["odd"] (status 500)'
+    assert problem_of(proxy) == "<html>bad gateway</html> (status 502)"
+    assert problem_of(httpx.Response(500, json=["odd"])) == '["odd"] (status 500)'
 
 
 def test_rows_cannot_command_the_terminal() -> None:
@@ -157,8 +160,12 @@ def test_a_file_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("address", ["nonsense", "http://127.0.0.1:99999", "http://127.0.0.1:1"])
 def test_a_gateway_that_is_away_is_named(
-    address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    address: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setenv("ADMIN_PASSWORD", "a long password")
     (tmp_path / "films.csv").write_text("title\n")
     assert importing.main([address, str(tmp_path / "films.csv")]) == 1
     captured = capsys.readouterr()
@@ -169,7 +176,14 @@ def test_a_gateway_that_is_away_is_named(
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["http://x"], ["http://x", "a.csv", "--job", "import-1"], ["http://x", "a.csv", "b.csv"]],
+    [
+        [],
+        ["http://x"],
+        ["http://x", "a.csv", "--job", "import-1"],
+        ["http://x", "a.csv", "b.csv"],
+        ["http://x", "a.csv", "--cancel"],
+        ["http://x", "a.csv", "--rejects", "rejects.csv"],
+    ],
 )
 def test_a_wrong_call_is_no_partial_success(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:

@@ -17,10 +17,12 @@ def settings_with(ports: dict[str, int]) -> Settings:
         ports=ports,
         postgres_password="pg",
         rabbitmq_password="mq",
+        admin_password="pw",
         tmdb_base_url="",
         tmdb_standin=True,
         search_backend="",
         own_uploads=Path("/home of the stack/uploads"),
+        token_keys=Path("/home of the stack/token-keys"),
     )
 
 
@@ -76,7 +78,20 @@ def test_passwords_are_random(tmp_path: Path) -> None:
     assert len(first.rabbitmq_password) >= 32
     passwords = {s.rabbitmq_password for s in (first, second)}
     passwords |= {s.postgres_password for s in (first, second)}
-    assert len(passwords) == 4
+    passwords |= {s.admin_password for s in (first, second)}
+    assert len(passwords) == 6
+
+
+def test_the_administrator_is_remembered(tmp_path: Path) -> None:
+    settings_with(free_ports()).save(Home(tmp_path))
+    lines = Home(tmp_path).env_file.read_text().splitlines()
+    assert {"ADMIN_NAME=admin", "ADMIN_PASSWORD=pw"} <= set(lines)
+    edited = [line.replace("ADMIN_NAME=admin", "ADMIN_NAME=ann") for line in lines]
+    Home(tmp_path).env_file.write_text("\n".join(edited))
+    assert Settings.load(Home(tmp_path), {}).administrator() == {
+        "ADMIN_NAME": "ann",
+        "ADMIN_PASSWORD": "pw",
+    }
 
 
 @pytest.mark.parametrize(
@@ -132,6 +147,25 @@ def test_services_get_the_users_environment_and_the_stacks_connections() -> None
     assert {key: gateway.env.get(key) for key in expected} == expected
 
 
+def test_only_rating_service_is_told_where_the_keys_are_and_only_migrate_the_password() -> None:
+    settings = settings_with(dict(PREFERRED_PORTS))
+    environ = {
+        "ADMIN_NAME": "ann",
+        "ADMIN_PASSWORD": "of the shell",
+        "FIRST_ADMIN_PASSWORD": "of the shell",
+        "MOVIEMETRIC_API_KEY": "mm_of_the_shell",
+        "TOKEN_KEYS_FOLDER": "/elsewhere",
+    }
+    for service in service_table(settings, environ):
+        told = {key: service.env[key] for key in service.env if key in environ}
+        rating = service.name == "rating-service"
+        assert told == ({"TOKEN_KEYS_FOLDER": "/home of the stack/token-keys"} if rating else {})
+        assert "pw" not in service.env.values()
+        assert service.migrate_env == (
+            {"FIRST_ADMIN_NAME": "admin", "FIRST_ADMIN_PASSWORD": "pw"} if rating else {}
+        )
+
+
 def test_uploads_are_kept_in_the_home() -> None:
     settings = settings_with(free_ports())
     settings.choose({"UPLOAD_S3_REGION": "eu-1"}, nobody_runs)
@@ -159,10 +193,11 @@ def test_the_users_upload_store_wins_and_stays_while_a_service_uses_it(tmp_path:
     assert remembered.uploads_folder == home.uploads
 
 
-def test_others_cannot_read_the_uploads(open_folder: Path) -> None:
+def test_others_cannot_read_uploads_or_keys(open_folder: Path) -> None:
     home = Home(open_folder / "home")
     home.create()
     assert home.uploads.stat().st_mode & 0o777 == 0o700
+    assert home.token_keys.stat().st_mode & 0o777 == 0o700
 
 
 def test_reset_deletes_only_what_the_stack_made(open_folder: Path) -> None:
@@ -171,6 +206,8 @@ def test_reset_deletes_only_what_the_stack_made(open_folder: Path) -> None:
     settings_with(free_ports()).save(home)
     (home.folder / "thesis.txt").write_text("precious")
     (home.uploads / "upload-1").write_text("title")
+    (home.token_keys / "key.pem").write_text("secret")
+    home.admin_told.touch()
     home.restore_unfinished.touch()
     home.empty()
     assert [path.name for path in home.folder.iterdir()] == ["thesis.txt"]

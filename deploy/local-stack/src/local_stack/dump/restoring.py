@@ -7,6 +7,9 @@
 As long as the mark is there, no service starts: a stack that was restored in part never looks
 whole. What lies elsewhere is made anew: Redis is a cache and begins empty; an index in Meilisearch
 is deleted, and search-indexer fills the one that it creates in its place.
+
+Accounts are the dump's, with their passwords. The keys that access tokens are signed with are no
+part of it: a stack keeps its own, so tokens that were given out before have to be refreshed.
 """
 
 import shutil
@@ -54,7 +57,11 @@ def import_dump(
     with stack.locked(), server_errors():
         if home.restore_unfinished.exists():
             raise UnfinishedRestoreError
+        administrator = settings.admin_name, settings.admin_password
         settings = stack.choose_settings()
+        # Often the dump is of this very stack, where this is the password.
+        settings.admin_name, settings.admin_password = administrator
+        settings.save(home)
         started_servers = stack.start_servers(settings)
         servers = stack.servers(settings)
         try:
@@ -64,6 +71,7 @@ def import_dump(
                 stack.stop_servers(settings)
             raise
         stack.stop_services()
+        home.admin_token.unlink(missing_ok=True)
         home.restore_unfinished.touch()
         private_folder(home.restoring, None)
         try:
