@@ -28,12 +28,6 @@ def clock() -> Clock:
     return Clock()
 
 
-def test_a_token_is_looked_at_as_its_service_writes_it(signer: Any) -> None:
-    """The thumbprint of RFC 8037, appendix A.3, computed as the fixture does it."""
-    assert len(signer.kid) == 43
-    assert signer.jwk["kty"] == "OKP"
-
-
 @pytest.mark.parametrize("prefix", ["/api/v1", "/api", ""])
 async def test_a_view_with_a_token_is_its_users(
     api: httpx.AsyncClient, publisher: Any, signer: Any, prefix: str
