@@ -7,6 +7,8 @@ STACK := .venv/bin/python -m local_stack
 IMPORT := .venv/bin/python -m local_stack.importing
 # arguments for pytest, for example: make test ARGS='-k trend -x'
 ARGS ?=
+# how many tests run at a time; 0: one, in the process itself
+JOBS := $(if $(filter command line,$(origin JOBS)),$(JOBS),2)
 # for make logs: one service (SERVICE=gateway), how many lines (LINES=200), FOLLOW=1 to go on
 SERVICE ?=
 FOLLOW ?=
@@ -15,7 +17,8 @@ FORCED := $(if $(filter command line,$(origin FORCE)),$(if $(filter-out 0 no fal
 LOG_LINES := $(if $(filter command line,$(origin LINES)),$(LINES),40)
 
 .PHONY: help bootstrap up down reset status logs env import export import-dump \
-	test check bench bench-import bench-bulk format lint typecheck imports lock
+	test check audit bench bench-import bench-ratings bench-recommendations bench-bulk format lint typecheck \
+	imports lock
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \t\2/p' Makefile | expand -t 20
@@ -62,10 +65,10 @@ import-dump: bootstrap ## make a stack from such a file (DUMP=…; FORCE=1 delet
 	@if [ -z "$${DUMP:-}" ]; then echo "usage: make import-dump DUMP=<file>" >&2; exit 1; fi; \
 	exec $(STACK) import-dump $(FORCED) -- "$$DUMP"
 
-test: bootstrap ## every test, on servers of its own (ARGS='-k trend')
-	@.venv/bin/python -m pytest $(ARGS)
+test: bootstrap ## every test, two at a time, on servers of their own (ARGS='-k trend' JOBS=2)
+	@.venv/bin/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
-check: lint typecheck imports test ## everything that must hold before a change is merged
+check: lint typecheck imports audit test ## everything that must hold before a change is merged
 
 lint: bootstrap ## ruff: rules and format
 	@.venv/bin/ruff check
@@ -76,6 +79,9 @@ typecheck: bootstrap node_modules/.package-lock.json ## pyright, strict
 
 imports: bootstrap ## import-linter: who may import whom
 	@.venv/bin/lint-imports
+
+audit: bootstrap ## pip-audit: known vulnerabilities of the locked packages
+	@.venv/bin/python -m local_stack.audit requirements.lock deploy/audit-answers.txt
 
 format: bootstrap ## bring the code into shape
 	@.venv/bin/ruff check --fix
@@ -89,6 +95,10 @@ bench-import: bootstrap ## a million rows uploaded, beside a bare COPY (IMPORTED
 
 bench-ratings: bootstrap ## MovieLens' ratings uploaded, until every service has had them (RATINGS_FOLDER=…)
 	@.venv/bin/python tests/bench/run.py ratings
+
+bench-recommendations: bootstrap ## ours beside other models (MOVIELENS=folder with ml-100k and ml-1m)
+	@if [ -z "$${MOVIELENS:-}" ]; then echo "usage: make bench-recommendations MOVIELENS=<folder>" >&2; exit 1; fi; \
+	exec .venv/bin/python tests/bench/recommendations.py "$$MOVIELENS"
 
 bench-bulk: bootstrap ## 2,000 films from a TMDB that limits, fails and hangs
 	@.venv/bin/python tests/bench/run.py bulk

@@ -92,7 +92,7 @@ async def test_a_file_is_stored_and_its_import_asked_for(
     [
         b"x",
         CSV,
-        gzip.compress(CSV),
+        gzip.compress(CSV, mtime=0),
         b"\xef\xbb\xbf" + CSV,
         CSV.decode().encode("utf-16"),
         b'[{"title": "Heat"}]',
