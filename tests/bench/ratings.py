@@ -26,12 +26,14 @@ class Rated:
         published: until its job had ended, with every rating confirmed by the broker.
         rated: until rating-service had taken the last of them.
         counted: until compute-service had the last of what follows from them.
+        processor: seconds of processor time that each service took for it.
     """
 
     rows: int
     published: float
     rated: float
     counted: float
+    processor: dict[str, float]
 
 
 def ratings_folder(scratch: Path) -> Path:
@@ -77,6 +79,7 @@ def rated(stack: LiveStack, folder: Path) -> Rated:
     eventually("the films to be everywhere", lambda: not stack.busy(), seconds=300, every=1.0)
     stack.drain(60)
 
+    before = _processor_time(stack)
     started = time.perf_counter()
     job_id = stack.api.upload(folder / "ratings.csv.gz")
     published = rated = 0.0
@@ -99,7 +102,13 @@ def rated(stack: LiveStack, folder: Path) -> Rated:
     counted = _counted(stack, started)
     stack.drain(60)
     assert stack.parked() == {}
-    return Rated(rows, published, rated, counted)
+    used = {name: seconds - before[name] for name, seconds in _processor_time(stack).items()}
+    return Rated(rows, published, rated, counted, used)
+
+
+def _processor_time(stack: LiveStack) -> dict[str, float]:
+    found = {name: process.managed.process for name, process in stack.processes.items()}
+    return {name: process.cpu_seconds() for name, process in found.items() if process is not None}
 
 
 def _counted(stack: LiveStack, started: float) -> float:

@@ -226,6 +226,8 @@ def bench_ratings(stack: LiveStack, report: Report) -> None:
     report.line("from the upload to the last of them published", f"{found.published:.1f} s")
     report.line("  to the last of them taken by rating-service", f"{found.rated:.1f} s")
     report.line("  to the last of them counted in the chart", f"{found.counted:.1f} s")
+    for name, seconds in found.processor.items():
+        report.line(f"processor time of {name}", f"{seconds:.1f} s")
     report.line("ratings through all services", f"{rate:,.0f}/s", ">= 2,500/s", ok=rate >= 2500)
 
 

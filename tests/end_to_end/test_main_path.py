@@ -62,7 +62,7 @@ def test_a_registered_film_is_there_within_five_seconds(stack: LiveStack) -> Non
 def test_a_view_moves_the_score_and_the_explanation_adds_up(stack: LiveStack) -> None:
     stack.api.send_all([cloud_event("movie.register.v1", "path-603", {"tmdb_id": 603})])
     before = eventually("the trend", lambda: stack.api.get("/movies/603/trend"))
-    answer = stack.api.http.post("/movies/view", json={"tmdb_id": 603, "user_id": "ann"})
+    answer = stack.anonymous.http.post("/movies/view", json={"tmdb_id": 603, "user_id": "ann"})
     assert answer.status_code == 202
 
     def moved():

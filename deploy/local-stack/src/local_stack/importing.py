@@ -319,6 +319,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("name a file, or a job with --job")
     if options.job is None and (options.cancel or options.rejects is not None):
         parser.error("--cancel and --rejects need a --job")
+    if options.cancel and options.rejects is not None:
+        parser.error("--cancel or --rejects, not both")
     base = options.gateway_url.rstrip("/").removesuffix(_PREFIX)
     job_id: str | None = options.job
     try:
@@ -330,12 +332,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error))
     with client:
         try:
-            if job_id is not None and options.rejects is not None:
-                save_rejects(client, job_id, options.rejects)
-                sys.stdout.write(f"{options.rejects} holds the rejected rows\n")
-                return 0
-            if job_id is not None and options.cancel:
-                cancel(client, job_id)
+            if job_id is not None and (options.cancel or options.rejects is not None):
+                return _about_job(client, job_id, options.rejects)
             if job_id is None:
                 job_id = upload(
                     client, options.file, format=options.format, dry_run=options.dry_run
@@ -357,6 +355,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if job["state"] != "succeeded":
         return 1
     return 2 if job["rejected"] else 0
+
+
+def _about_job(client: httpx.Client, job_id: str, rejects: Path | None) -> int:
+    """Write its rejected rows to a file, or without one cancel it; returns the exit status."""
+    try:
+        if rejects is not None:
+            save_rejects(client, job_id, rejects)
+            sys.stdout.write(f"{rejects} holds the rejected rows\n")
+        else:
+            cancel(client, job_id)
+            sys.stdout.write(f"{job_id} is being cancelled\n")
+    except ImportingError as error:
+        return _fail(str(error))
+    return 0
 
 
 class _Parser(argparse.ArgumentParser):
