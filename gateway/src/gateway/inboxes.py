@@ -15,6 +15,8 @@ MAX_WAIT: Final = 5.0
 # More of them are answered without waiting.
 _MAX_WAITING: Final = 400
 _MAX_CONNECTIONS: Final = 500
+# Of those who ask all services, which is open to everybody: writers must find room beside them.
+_MAX_ASKING_ALL: Final = 40
 
 Effect = dict[str, Any]
 
@@ -33,6 +35,7 @@ class Inboxes:
             for name, url in urls.items()
         }
         self._waiting = 0
+        self._asking_all = 0
 
     async def effects(self, service: str, event_id: str, wait: float = 0.0) -> list[Effect]:
         """`{service, queue, processed_at}` of each effect; waits `wait` seconds for the first.
@@ -56,9 +59,14 @@ class Inboxes:
         """The effects in all services in the order of their times, and the services that are away.
 
         Waits `wait` seconds until there is one in any service, and then asks all of them again.
+        While too many others wait it asks once, at once.
         """
-        if wait > 0:
-            found = await self._first(event_id, wait)
+        if wait > 0 and self._asking_all < _MAX_ASKING_ALL:
+            self._asking_all += 1
+            try:
+                found = await self._first(event_id, wait)
+            finally:
+                self._asking_all -= 1
             if found is not None:
                 return found
         answers = await asyncio.gather(

@@ -70,7 +70,7 @@ def bootstrap(settings: IngestSettings) -> Service:
     bulk_run = BulkRun(
         client, TmdbCatalogue(), fresh_for=timedelta(seconds=settings.bulk_fresh_seconds)
     )
-    commands = RatingCommands(broker, most_behind=settings.announce_most_behind)
+    commands = RatingCommands(broker, most_behind=settings.ratings_most_behind)
     imports = Imports(database, blobs, commands)
     # A bulk run takes minutes, so an import does not wait for it.
     runners = [

@@ -15,7 +15,7 @@ from ingest_service.records import Rejection, Skipped
 
 # What a chunk holds at most: up to three of them are in memory.
 ROWS_A_CHUNK: Final = 4_000
-_TEXT_A_CHUNK: Final = 5_000_000
+TEXT_A_CHUNK: Final = 5_000_000
 # Sentinels may stand before the first film of a JSON file.
 _SAMPLED: Final = 20
 
@@ -119,6 +119,9 @@ class ChunkReader(ABC, Generic[C]):
         problem: why the file could not be read to its end; None if it could.
     """
 
+    rows_a_chunk = ROWS_A_CHUNK
+    text_a_chunk = TEXT_A_CHUNK
+
     def __init__(self, source: RowSource, *, skip: int) -> None:
         self._source = source
         self._rows = source.rows()
@@ -156,7 +159,7 @@ class ChunkReader(ABC, Generic[C]):
                 length += add_unusable(chunk, unread)
             else:
                 length += take(row)
-            if chunk.rows >= ROWS_A_CHUNK or length > _TEXT_A_CHUNK:
+            if chunk.rows >= self.rows_a_chunk or length > self.text_a_chunk:
                 return
 
 

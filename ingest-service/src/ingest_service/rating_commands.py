@@ -57,7 +57,7 @@ class RatingCommands:
         most_behind: messages that may wait in rating-service's queue before more are published.
     """
 
-    def __init__(self, broker: Broker, *, most_behind: int = 20_000) -> None:
+    def __init__(self, broker: Broker, *, most_behind: int = 2_000) -> None:
         self._broker = broker
         self._most_behind = most_behind
 

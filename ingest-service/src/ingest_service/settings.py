@@ -46,8 +46,11 @@ class IngestSettings(BlobSettings, ServiceSettings):
     )
     """Queues, separated by commas: an import's films are published no faster than these drain."""
     announce_most_behind: Annotated[int, Field(ge=1)] = 20_000
-    """Messages that may wait in one of them, or in that of rating-service during an import of
-    ratings."""
+    """Messages that may wait in one of them."""
+
+    ratings_most_behind: Annotated[int, Field(ge=1)] = 2_000
+    """Ratings that may wait for rating-service before an import publishes more: those of people
+    wait behind them."""
 
     rejects_kept_days: Annotated[int, Field(ge=1)] = 30
     uploads_kept_days: Annotated[int, Field(ge=1)] = 7

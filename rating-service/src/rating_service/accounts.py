@@ -24,6 +24,7 @@ from service_kit import Database, FieldProblem, ProblemError, unit_of_work
 from service_kit.tokens import AUDIENCE, ISSUER, Role
 
 from rating_service import accounts_repository as repository
+from rating_service import api_keys
 from rating_service.accounts_repository import Account
 from rating_service.admins import require_another_admin
 from rating_service.erasure import erase_users
@@ -307,6 +308,8 @@ class Accounts:
                 if role != "admin":
                     await require_another_admin(connection, user_id, "demoted")
                 await repository.set_role(connection, user_id, role)
+                if role != "admin":
+                    await api_keys.revoke_admin_keys(connection, [user_id])
 
         await repeated(change)
 

@@ -47,6 +47,11 @@ _GOOD: Final = text("""
     SELECT key_id, name, scopes, secret_digest FROM api_keys
     WHERE key_id = :key_id AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
 """)
+_REVOKE_ADMIN_KEYS: Final = text("""
+    UPDATE api_keys SET revoked_at = now()
+    WHERE created_by = ANY(CAST(:user_ids AS text[])) AND 'admin' = ANY(scopes)
+      AND revoked_at IS NULL
+""")
 _FORGET_MAKERS: Final = text("""
     UPDATE api_keys SET created_by = :erased WHERE created_by = ANY(CAST(:user_ids AS text[]))
 """)
@@ -128,6 +133,14 @@ async def verify(connection: AsyncConnection, key_id: str, digest: bytes) -> Kno
     return KnownKey(row.key_id, row.name, row.scopes) if row and matches else None
 
 
+async def revoke_admin_keys(connection: AsyncConnection, user_ids: Collection[str]) -> None:
+    """Revoke the keys that open the routes for operators and were made by these users.
+
+    Who is no administrator any more must not be left with the key of one.
+    """
+    await connection.execute(_REVOKE_ADMIN_KEYS, {"user_ids": list(user_ids)})
+
+
 async def forget_makers(connection: AsyncConnection, user_ids: Collection[str]) -> None:
-    """The keys stay good, but do not say any more who made them."""
+    """The keys do not say any more who made them."""
     await connection.execute(_FORGET_MAKERS, {"erased": ERASED, "user_ids": list(user_ids)})

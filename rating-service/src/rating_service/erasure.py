@@ -32,6 +32,7 @@ async def erase_users(
     await accounts_repository.lock_users(connection, user_ids)
     for user_id in sorted(set(user_ids)):
         await erase_ratings(work, user_id)
+    await api_keys.revoke_admin_keys(connection, user_ids)
     await api_keys.forget_makers(connection, user_ids)
     await audit.forget_actors(connection, user_ids)
     await accounts_repository.delete_users(connection, user_ids)

@@ -211,6 +211,24 @@ async def test_a_revoked_or_expired_key_is_not_known(client: Any, store: Any) ->
     assert {key["name"]: key["revoked_at"] is None for key in listed} == {"a": False, "b": True}
 
 
+@pytest.mark.parametrize("end", ["demoted", "erased"])
+async def test_who_is_no_administrator_any_more_has_no_key_of_one(client: Any, end: str) -> None:
+    ada, admin = await client.new_user("Ada"), await client.admin()
+    role = "/admin/users/ada/role"
+    assert (await client.request("PUT", role, token=admin, json={"role": "admin"})).is_success
+    keys: list[tuple[str, str]] = []
+    for scope in ("admin", "events"):
+        body = {"name": scope, "scopes": [scope]}
+        made = (await client.request("POST", "/admin/api-keys", token=ada, json=body)).json()
+        digest = hashlib.sha256(made["key"].split("_", 2)[2].encode()).hexdigest()
+        keys.append((made["key_id"], digest))
+    if end == "demoted":
+        assert (await client.request("PUT", role, token=admin, json={"role": "user"})).is_success
+    else:
+        assert (await client.request("DELETE", "/admin/users/ada", token=admin)).is_success
+    assert [(await verify(client, *key)).status_code for key in keys] == [404, 200]
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
