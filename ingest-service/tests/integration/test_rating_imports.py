@@ -169,10 +169,11 @@ async def test_each_row_is_a_command_with_the_time_that_it_bears(
         "format": "movielens-ratings", "rows": 3, "sent": 3, "rejected": 0, "skipped": {},
     }  # fmt: skip
     events = await taken(broker, 3)
+    # a film's ratings side by side
     assert rated(events) == [
-        ("movielens-1", "movielens-31", 5.0, 1_260_759_144),
         ("movielens-2", "movielens-1029", 10.0, 835_355_493),
         ("movielens-2", "movielens-1029", 1.0, 835_355_494),
+        ("movielens-1", "movielens-31", 5.0, 1_260_759_144),
     ]
     assert {(event.source, event.causationid) for event in events} == {
         ("/ingest-service", f"asked-{job.job_id}")
@@ -279,8 +280,8 @@ async def test_the_films_of_ml_100k_are_those_of_its_u_item(
     ]
     events = await taken(broker, 2)
     assert rated(events) == [
-        ("movielens-100k-196", "title-kolya-1996", 6.0, 881_250_949),
         ("movielens-100k-186", "title-heat-1995", 6.0, 891_717_742),
+        ("movielens-100k-196", "title-kolya-1996", 6.0, 881_250_949),
     ]
     async with importer.database.reading() as connection:
         known = await connection.execute(text("SELECT movie_id FROM movies ORDER BY 1"))
@@ -291,7 +292,7 @@ async def test_the_films_of_ml_100k_are_those_of_its_u_item(
     await importer.run(U_ITEM.replace(b"302|Heat (1995)", b"302|Casino (1995)"))
     await importer.run(ratings)
     assert [movie_id for _, movie_id, *_ in rated(await taken(broker, 2))] == [
-        "title-kolya-1996", "title-casino-1995",
+        "title-casino-1995", "title-kolya-1996",
     ]  # fmt: skip
 
 
@@ -363,7 +364,7 @@ async def test_without_a_queue_it_waits_until_there_is_one(
 async def test_published_but_not_committed_is_published_again(
     importer: Importer, broker: RabbitBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingest_service.import_rows.ROWS_A_CHUNK", 10)
+    monkeypatch.setattr("ingest_service.rating_imports.RatingReader.rows_a_chunk", 10)
     rows = b"".join(b"%d,31,4,1260759144\n" % user for user in range(1, 36))
     publish = importer.commands.publish
     chunks = 0
@@ -411,7 +412,7 @@ async def test_killed_twice_it_goes_on_and_nothing_is_missing(
         "AMQP_URL": rabbit_vhost,
         "HTTP_PORT": str(free_port()),
         "UPLOAD_STORE_URL": (tmp_path / "uploads").as_uri(),
-        "ANNOUNCE_MOST_BEHIND": "1000000",
+        "RATINGS_MOST_BEHIND": "1000000",
     }
     program = [sys.executable, "-m", "ingest_service"]
     log = (tmp_path / "log").open("wb")
@@ -437,7 +438,7 @@ async def test_killed_twice_it_goes_on_and_nothing_is_missing(
     assert (job.result["rows"], job.result["sent"], job.rejected) == (rows, rows - wrong, wrong)
     depth = await broker.depth(queue)
     assert depth is not None
-    assert rows - wrong <= depth <= rows - wrong + 2 * 4_000, "at most a chunk for each kill"
+    assert rows - wrong <= depth <= rows - wrong + 2 * 20_000, "at most a chunk for each kill"
     events = {event.id: event for event in await taken(broker, depth)}
     assert sorted(at for *_, at in rated(events.values())) == [
         1_000_000_000 + n for n in range(1, rows + 1) if n % 1000
@@ -472,7 +473,7 @@ async def test_ml_latest_small(importer: Importer, broker: RabbitBroker, shared_
         beginning = b"".join(islice(file, 10_001))
     assert (await importer.run(beginning)).result["sent"] == 10_000
     repeated = await taken(broker, 10_000)
-    assert [event.id for event in repeated] == [event.id for event in events[:10_000]]
+    assert len({event.id for event in repeated} & {event.id for event in events}) == 10_000
 
 
 @pytest.mark.timeout(600)

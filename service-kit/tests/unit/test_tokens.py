@@ -41,7 +41,7 @@ def claims(**changes: Any) -> dict[str, Any]:
         "role": "user",
         "jti": "t1",
         "iat": now,
-        "exp": now + timedelta(minutes=5),
+        "exp": now + timedelta(days=1),
     }
     return {name: value for name, value in (said | changes).items() if value is not None}
 
