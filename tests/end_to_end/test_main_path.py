@@ -90,7 +90,10 @@ def test_a_hundred_thousand_views_are_counted_exactly_and_ranked_right(stack: Li
         .read_text(encoding="utf-8")
         .splitlines()
     ]
-    films = [number for number in catalogue if number not in FILMS][:500]
+    # What other tests did with a film counts as well, and is not in the sum below.
+    touched = {row["movie_id"] for row in stack.rows("SELECT movie_id FROM compute.activity")}
+    touched |= {f"tmdb-{number}" for number in FILMS}
+    films = [number for number in catalogue if f"tmdb-{number}" not in touched][:500]
     stack.api.send_all(
         cloud_event("movie.register.v1", f"zipf-{number}", {"tmdb_id": number}) for number in films
     )
