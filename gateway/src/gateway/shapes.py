@@ -26,7 +26,7 @@ class JobAnswer(BaseModel):
     """A job as it is now."""
 
     job_id: str
-    kind: Literal["import", "ingest"]
+    kind: Literal["import", "ingest", "compute", "search"]
     state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
     done: int
     total: int | None = Field(description="null while it is not known")
@@ -53,6 +53,7 @@ class JobList(BaseModel):
     limit: int
     offset: int
     as_of: datetime
+    note: str | None = Field(default=None, description="whose jobs are missing, if any")
 
 
 class Reject(BaseModel):

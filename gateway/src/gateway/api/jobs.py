@@ -1,9 +1,10 @@
 """Jobs: asked for, followed, cancelled, tried again. They are read live, never from the cache."""
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Final, Literal, NoReturn
 
 from fastapi import APIRouter, Depends, Query, Request
 from moviemetric_contracts import CancelJob, IngestCatalog, RetryJob
@@ -45,6 +46,8 @@ from gateway.shapes import (
     RejectList,
 )
 
+# Pages that are put together from several services are read from the first job on.
+MAX_MERGED: Final = 1000
 _INGEST_EXAMPLE: dict[str, Any] = {"lists": {"popular": 30, "top_rated": 30}, "force": False}
 
 
@@ -96,10 +99,45 @@ class JobReads:
         return accepted_job(job_id, *remembered)
 
     async def page(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """A page of all jobs, newest first; raises as `load`."""
-        # One service owns all kinds so far.
-        [owner] = {OWNERS[kind] for kind in OWNERS}
-        return await self._services[owner].fetch_object("/jobs", asked)
+        """A page of all jobs, newest first; raises as `load`.
+
+        Without a kind it is put together from all services. One that does not answer is named in
+        `note`, and its jobs are left out.
+
+        Raises:
+            ProblemError: 422, the page lies too deep for that.
+            ServiceAwayError: none that would have to answer does.
+        """
+        if "kind" in asked:
+            return await self._services[OWNERS[asked["kind"]]].fetch_object("/jobs", asked)
+        limit, offset = asked["limit"], asked["offset"]
+        if offset + limit > MAX_MERGED:
+            message = f"reaches beyond the newest {MAX_MERGED} jobs; give a kind"
+            raise invalid([("offset", message)])
+        names = sorted(set(OWNERS.values()))
+        parts = await asyncio.gather(
+            *(self._newest(name, {**asked, "limit": offset + limit, "offset": 0}) for name in names)
+        )
+        away = [name for name, part in zip(names, parts, strict=True) if part is None]
+        present = [part for part in parts if part is not None]
+        if not present:
+            raise ServiceAwayError(" and ".join(away), "no answer")
+        jobs = [job for part in present for job in part["items"]]
+        jobs.sort(key=_newness, reverse=True)
+        page = {
+            "items": jobs[offset : offset + limit],
+            "total": sum(part["total"] for part in present),
+            "limit": limit,
+            "offset": offset,
+            "as_of": min((part["as_of"] for part in present), key=datetime.fromisoformat),
+        }
+        return page | ({"note": f"without the jobs of {' and '.join(away)}"} if away else {})
+
+    async def _newest(self, service: str, asked: dict[str, Any]) -> dict[str, Any] | None:
+        try:
+            return await self._services[service].fetch_object("/jobs", asked)
+        except ServiceAwayError:
+            return None
 
 
 class Jobs:
@@ -324,6 +362,10 @@ async def _csv(owner: ServiceReader, job_id: str) -> Response:
         },
         close=upstream.aclose,
     )
+
+
+def _newness(job: Job) -> tuple[datetime, str]:
+    return datetime.fromisoformat(job["created_at"]), job["job_id"]
 
 
 def _prefers_csv(request: Request) -> bool:
