@@ -24,7 +24,7 @@ from gateway.api.parameters import (
     cache_key,
     given,
 )
-from gateway.bodies import invalid
+from gateway.bodies import MOVIE_KEY_PATTERN, invalid
 from gateway.films import with_external_score
 from gateway.policies import Policies, principal_of
 from gateway.readers import ServiceAwayError, ServiceReader, service_away
@@ -33,15 +33,18 @@ from gateway.settings import Settings
 from gateway.shapes import FILM_RESPONSES, LIST_RESPONSES
 
 MAX_LIKES: Final = 50
+_KEY: Final = "(" + MOVIE_KEY_PATTERN.replace("^", "").replace("$", "") + ")"
 LikeParameter = Annotated[
     Words | None,
     Query(
         max_length=10_000,
         description=f"films picked as a taste, up to {MAX_LIKES}, separated by commas",
         examples=["tmdb-603,tmdb-27205"],
+        # for the reader: `_likes` checks it
+        json_schema_extra={"pattern": f"^{_KEY}(,{_KEY}){{0,{MAX_LIKES - 1}}}$"},
     ),
 ]
-# One more than this is a page of its own.
+# So many are kept of each film.
 _MAX_SIMILAR: Final = 50
 
 
