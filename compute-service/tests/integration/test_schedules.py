@@ -1,7 +1,7 @@
 """Schedules on a real PostgreSQL: each command once, whoever leads and whatever breaks."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -54,6 +54,12 @@ async def make_scheduler(
     yield make
     for own in databases:
         await own.dispose()
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    async with asyncio.timeout(20):
+        while not await condition():  # noqa: ASYNC110 -- it is the database that is watched
+            await asyncio.sleep(0.02)
 
 
 async def execute(database: Database, statement: str) -> None:
@@ -121,9 +127,7 @@ async def test_two_at_the_same_time_publish_once(
     async with database.transaction() as connection:
         await connection.execute(text("SELECT name FROM schedules FOR UPDATE"))
         ticks = [asyncio.create_task(leader.publish_due()) for leader in leaders]
-        async with asyncio.timeout(20):
-            while await waiting(database) < 2:  # noqa: ASYNC110 -- it is the database that tells
-                await asyncio.sleep(0.02)
+        await until(lambda: both_wait(database))
     published = [found for tick in ticks for found in await tick]
     assert sorted(found.name for found in published) == ["genre-stats", "trending"]
     assert sorted(await commands(database)) == [
@@ -132,12 +136,12 @@ async def test_two_at_the_same_time_publish_once(
     ]
 
 
-async def waiting(database: Database) -> int:
+async def both_wait(database: Database) -> bool:
     async with database.reading() as connection:
         found = await connection.execute(
             text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
         )
-        return int(found.scalar_one())
+        return found.scalar_one() == 2
 
 
 async def test_a_command_that_cannot_be_written_is_not_taken_as_published(
@@ -229,9 +233,12 @@ async def test_every_process_tells_of_the_schedules(
     clock.now += timedelta(days=1)
     await leader.publish_due()
     leads = asyncio.create_task(leader.lead())
-    async with asyncio.timeout(20):
-        while not (after := await page())["leader"]["held"]:
-            await asyncio.sleep(0.02)
+
+    async def is_led() -> bool:
+        return (await page())["leader"]["held"]
+
+    await until(is_led)
+    after = await page()
     leads.cancel()
     await asyncio.gather(leads, return_exceptions=True)
     trending = {item["name"]: item for item in after["items"]}["trending"]
