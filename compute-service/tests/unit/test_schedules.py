@@ -21,6 +21,12 @@ def at(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
+def moved(cron: Cron | None, known: Progress | None, now: datetime) -> Move:
+    move = plan(cron, known, now)
+    assert move is not None
+    return move
+
+
 def due(cron: Cron | None, known: Progress, now: str) -> datetime | None:
     move = plan(cron, known, at(now))
     return None if move is None else move.due
@@ -34,7 +40,7 @@ def test_before_its_time_there_is_nothing_to_do() -> None:
 def test_at_its_time_it_is_due_once() -> None:
     known = Progress(DAILY, at("2026-03-10T03:00:00"))
     now = at("2026-03-11T03:00:00")
-    move = plan(DAILY, known, now)
+    move = moved(DAILY, known, now)
     assert move == Move(Progress(DAILY, now), now)
     assert plan(DAILY, move.progress, now) is None
     assert plan(DAILY, move.progress, at("2026-03-11T03:00:00.000001")) is None
@@ -43,14 +49,14 @@ def test_at_its_time_it_is_due_once() -> None:
 
 def test_of_several_missed_runs_the_newest_alone_is_made_up() -> None:
     known = Progress(DAILY, at("2026-03-01T03:00:00"))
-    move = plan(DAILY, known, at("2026-03-10T17:23:45.678"))
+    move = moved(DAILY, known, at("2026-03-10T17:23:45.678"))
     assert move == Move(Progress(DAILY, at("2026-03-10T03:00:00")), at("2026-03-10T03:00:00"))
     assert plan(DAILY, move.progress, at("2026-03-10T17:23:46.678")) is None
 
 
 def test_a_schedule_begins_when_it_is_first_seen() -> None:
     now = at("2026-03-10T17:00:00")
-    move = plan(DAILY, None, now)
+    move = moved(DAILY, None, now)
     assert move == Move(Progress(DAILY, now), None)
     assert due(DAILY, move.progress, "2026-03-11T03:00:00") == at("2026-03-11T03:00:00")
 
@@ -72,13 +78,13 @@ def test_what_the_old_expression_missed_is_made_up_at_a_change() -> None:
 
 def test_what_is_off_is_never_due_and_begins_anew_when_it_is_back() -> None:
     known = Progress(DAILY, at("2026-03-01T03:00:00"))
-    off = plan(None, known, at("2026-03-10T17:00:00"))
+    off = moved(None, known, at("2026-03-10T17:00:00"))
     assert off == Move(Progress(None, at("2026-03-10T17:00:00")), None)
     assert plan(None, off.progress, at("2026-04-10T17:00:00")) is None
     assert plan(None, None, at("2026-04-10T17:00:00")) == Move(
         Progress(None, at("2026-04-10T17:00:00")), None
     )
-    back = plan(DAILY, off.progress, at("2026-04-10T17:00:00"))
+    back = moved(DAILY, off.progress, at("2026-04-10T17:00:00"))
     assert back == Move(Progress(DAILY, at("2026-04-10T17:00:00")), None)
 
 
