@@ -28,7 +28,6 @@ from service_kit.health import Check, Health, health_router
 from service_kit.http import install_problem_handlers
 from service_kit.inbox import InboxWatch, inbox_router
 from service_kit.logs import configure_logging
-from service_kit.migrations import upgrade
 from service_kit.outcomes import Outage
 from service_kit.processor import BatchProcessor
 from service_kit.rabbit import RabbitBroker
@@ -333,6 +332,9 @@ async def _serve(bootstrap: Callable[[S], Service], settings: S) -> None:
 async def _migrate(
     name: str, bootstrap: Callable[[Any], Service], settings: ProcessSettings
 ) -> None:
+    # Alembic is a tenth of a process's memory, and of no use to one that serves.
+    from service_kit.migrations import upgrade
+
     service = bootstrap(settings)
     try:
         if service.database is not None and isinstance(settings, ServiceSettings):
