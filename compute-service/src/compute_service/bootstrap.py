@@ -1,11 +1,21 @@
 """The one place where the service is wired."""
 
+from collections.abc import Sequence
 from typing import Final
 
-from service_kit import Database, Periodic, Service
+from service_kit import Database, JobRunner, Periodic, Service
 
 from compute_service.announcer import TrendAnnouncer
 from compute_service.api import read_api
+from compute_service.artifacts import (
+    KIND,
+    Artifact,
+    ComputeRuns,
+    GenreStatsDaily,
+    RatingsByDecade,
+    TrendingDaily,
+)
+from compute_service.chart_totals import ChartTotals
 from compute_service.handlers import TrendHandlers
 from compute_service.rebuild import FormulaKeeper
 from compute_service.settings import Settings
@@ -27,6 +37,13 @@ def bootstrap(settings: Settings) -> Service:
     )
     announcer = TrendAnnouncer(database, formula, source=NAME)
     keeper = FormulaKeeper(database, formula)
+    artifacts: Sequence[Artifact] = (
+        TrendingDaily(database, formula, size=settings.trend_chart_size),
+        GenreStatsDaily(database),
+        RatingsByDecade(database),
+    )
+    runner = JobRunner(database, source=NAME, runs={KIND: ComputeRuns(artifacts).run})
+    totals = ChartTotals(database)
     return Service(
         name=NAME,
         settings=settings,
@@ -37,6 +54,10 @@ def bootstrap(settings: Settings) -> Service:
                 name="announce trends", every=settings.trend_announce_seconds, run=announcer.sweep
             ),
             Periodic(name="apply the trend formula", every=1.0, run=keeper.apply_once),
+            Periodic(name="compute artifacts", every=0.2, run=runner.run_pending),
         ),
-        router=read_api(database, formula),
+        router=read_api(
+            database, formula, totals=totals, least_activity=settings.rising_least_activity
+        ),
+        on_close=[totals.close],
     )

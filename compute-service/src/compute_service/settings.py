@@ -5,20 +5,26 @@ from typing import Self
 from pydantic import Field, model_validator
 from service_kit import ServiceSettings
 
+from compute_service.rising import LEAST_ACTIVITY
 from compute_service.trend import TrendFormula
 
 _DEFAULTS = TrendFormula()
 
 
 class Settings(ServiceSettings):
-    """Every parameter of the trend formula, and how often its changes are announced.
+    """Every parameter of the trend formula, how often its changes are announced, and how much of
+    the charts is kept and shown.
 
-    `TrendFormula` says what the parameters mean and checks them.
+    `TrendFormula` says what its parameters mean and checks them. `trend_chart_size`: so many films
+    of each day's charts are kept. `rising_least_activity`: a film below it is not rising, in views
+    of the last day or what is worth as much.
     """
 
     http_port: int = 8103
 
     trend_announce_seconds: float = Field(default=1.0, gt=0, le=3600)
+    trend_chart_size: int = Field(default=1000, ge=1, le=10_000)
+    rising_least_activity: float = Field(default=LEAST_ACTIVITY, ge=0, le=1e9)
     trend_activity_exponent: float = _DEFAULTS.activity_exponent
     trend_half_life_day_hours: float = _DEFAULTS.half_life_day_hours
     trend_half_life_week_hours: float = _DEFAULTS.half_life_week_hours

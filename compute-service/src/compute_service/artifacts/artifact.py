@@ -8,9 +8,10 @@ one as it was.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Protocol
 
+from moviemetric_contracts.fields import CalendarDate
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 Write = Callable[[AsyncConnection], Awaitable[int]]
@@ -27,11 +28,11 @@ class Day:
             day.
     """
 
-    date: date
+    date: CalendarDate
     until: datetime
 
     @classmethod
-    def of(cls, day: date, now: datetime) -> "Day":
+    def of(cls, day: CalendarDate, now: datetime) -> "Day":
         """A day that has begun.
 
         Raises:
