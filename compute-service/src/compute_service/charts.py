@@ -15,7 +15,7 @@ is known from the last time that the films were counted (see `chart_totals`).
 
 import math
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Select, Subquery, func, select, text
@@ -23,7 +23,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from compute_service.models import movies, trends
 from compute_service.repository import genre_key
-from compute_service.trend import Window
+from compute_service.rising import Pace, share_of_week
+from compute_service.trend import TrendFormula, Window, forward_seconds
 
 # Films that pass are seldom spread evenly: a walk of twice the expected length fills most pages.
 _SLACK: Final = 2.0
@@ -124,17 +125,6 @@ class ChartPage:
     total: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A film that may be rising: what its events add up to, in forward-decay space."""
-
-    movie_id: str
-    log_day: float | None
-    alias_log_day: float | None
-    log_week: float | None
-    alias_log_week: float | None
-
-
 async def read_chart(
     connection: AsyncConnection,
     window: Window,
@@ -175,22 +165,47 @@ async def count_chart(connection: AsyncConnection, wanted: ChartFilter) -> int:
     return int((await connection.execute(total)).scalar_one())
 
 
-async def read_candidates(
-    connection: AsyncConnection, wanted: ChartFilter, *, limit: int
-) -> list[Candidate]:
-    """Those that pass of the first `limit` films in the day's chart."""
-    top = _ranked(_Order(Window.DAY, ascending=False), trends.c.movie_id).limit(limit).subquery()
-    found = select(
-        trends.c.movie_id,
-        trends.c.log_activity_day,
-        trends.c.alias_log_activity_day,
-        trends.c.log_activity_week,
-        trends.c.alias_log_activity_week,
-    ).join_from(top, trends, trends.c.movie_id == top.c.movie_id)
+async def read_rising(
+    connection: AsyncConnection,
+    formula: TrendFormula,
+    wanted: ChartFilter,
+    at: datetime,
+    *,
+    candidates: int,
+    least: float,
+) -> list[Pace]:
+    """Of the first films in the day's chart those that pass and may be rising.
+
+    They have been watched at least so much, and more than their week lets one expect.
+    """
+    top = _ranked(_Order(Window.DAY, ascending=False), trends.c.movie_id).limit(candidates)
+    top = top.subquery()
+    day = _sum_at(formula, Window.DAY, at, trends.c.log_activity_day) + _sum_at(
+        formula, Window.DAY, at, trends.c.alias_log_activity_day
+    )
+    week = _sum_at(formula, Window.WEEK, at, trends.c.log_activity_week) + _sum_at(
+        formula, Window.WEEK, at, trends.c.alias_log_activity_week
+    )
+    paces = select(trends.c.movie_id, day.label("day"), week.label("week")).join_from(
+        top, trends, trends.c.movie_id == top.c.movie_id
+    )
+    await connection.execute(_LOOK_UP)
     if conditions := wanted.conditions():
-        await connection.execute(_LOOK_UP)
-        found = found.join(movies, movies.c.movie_id == top.c.movie_id).where(*conditions)
-    return [Candidate(*row) for row in await connection.execute(found)]
+        paces = paces.join(movies, movies.c.movie_id == top.c.movie_id).where(*conditions)
+    sums = paces.subquery()
+    found = select(sums.c.movie_id, sums.c.day, sums.c.week).where(
+        sums.c.day >= least, sums.c.day > share_of_week(formula) * sums.c.week
+    )
+    return [Pace(*row) for row in await connection.execute(found)]
+
+
+def _sum_at(
+    formula: TrendFormula, window: Window, at: datetime, log_sum: ColumnElement[Any]
+) -> ColumnElement[float]:
+    """What a stored sum is worth at a time; a sum of nothing is 0."""
+    exponent = log_sum - forward_seconds(at) / formula.half_life(window)
+    in_range = func.least(func.greatest(exponent, -1000.0), 1000.0)
+    return func.coalesce(func.power(2.0, in_range), 0.0)
 
 
 async def read_listed(connection: AsyncConnection, movie_ids: list[str]) -> dict[str, ChartEntry]:

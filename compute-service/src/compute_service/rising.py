@@ -30,7 +30,6 @@ first seen: in the first days everything that is watched is rising.
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 
 from compute_service.trend import TrendFormula, Window
@@ -43,12 +42,12 @@ _BY_CHANCE: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
-    """A film's events as decayed sums in forward-decay space; None without any."""
+class Pace:
+    """The decayed sums of a film's events, with the day's half-life and with the week's."""
 
     movie_id: str
-    log_day: float | None
-    log_week: float | None
+    day: float
+    week: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,25 +60,27 @@ class Rise:
     expected: float
 
 
+def share_of_week(formula: TrendFormula) -> float:
+    """c: which part of the week's sum the day's one is at a steady rate."""
+    return formula.half_life(Window.DAY) / formula.half_life(Window.WEEK)
+
+
 def rising(
-    formula: TrendFormula, films: Iterable[Past], at: datetime, *, least_activity: float
+    formula: TrendFormula, films: Iterable[Pace], *, least_activity: float = LEAST_ACTIVITY
 ) -> list[Rise]:
     """Those of the films that rise, most first, ties by key.
 
     Empty where the day's half-life is not shorter than the week's: then neither is the past of the
     other.
     """
-    share = formula.half_life(Window.DAY) / formula.half_life(Window.WEEK)
+    share = share_of_week(formula)
     if share >= 1:
         return []
     variance = (1 - share) ** 2 / (2 * (1 + share))
     found: list[Rise] = []
     for film in films:
-        activity = formula.activity(Window.DAY, film.log_day, at)
-        if activity < least_activity:
-            continue
-        expected = share * formula.activity(Window.WEEK, film.log_week, at)
-        rise = (activity - expected) / math.sqrt(variance * (expected + _BY_CHANCE))
-        if rise >= LEAST_RISE:
-            found.append(Rise(film.movie_id, rise, activity, expected))
+        expected = share * film.week
+        rise = (film.day - expected) / math.sqrt(variance * (expected + _BY_CHANCE))
+        if film.day >= least_activity and rise >= LEAST_RISE:
+            found.append(Rise(film.movie_id, rise, film.day, expected))
     return sorted(found, key=lambda film: (-film.rise, film.movie_id))

@@ -24,8 +24,8 @@ from compute_service.artifacts import reading, trending_daily
 from compute_service.artifacts.repository import as_of_one_moment, find_run
 from compute_service.chart_totals import ChartTotals
 from compute_service.charts import ChartFilter, ChartPage
-from compute_service.rising import Past, rising
-from compute_service.trend import TrendFormula, Window, log2_add
+from compute_service.rising import rising
+from compute_service.trend import TrendFormula, Window
 
 # What rises is watched now, hence high in the day's chart: behind so many films there is none in
 # practice, and a look at all of a million films would take seconds.
@@ -220,16 +220,15 @@ def chart_routes(
     ) -> RisingFilms:
         now = datetime.now(UTC)
         async with database.reading() as connection:
-            candidates = await charts.read_candidates(connection, wanted, limit=RISING_CANDIDATES)
-            pasts = (
-                Past(
-                    film.movie_id,
-                    log2_add(film.log_day, film.alias_log_day),
-                    log2_add(film.log_week, film.alias_log_week),
-                )
-                for film in candidates
+            paces = await charts.read_rising(
+                connection,
+                formula,
+                wanted,
+                now,
+                candidates=RISING_CANDIDATES,
+                least=least_activity,
             )
-            found = rising(formula, pasts, now, least_activity=least_activity)
+            found = rising(formula, paces, least_activity=least_activity)
             page = found[offset : offset + limit]
             films = await charts.read_listed(connection, [film.movie_id for film in page])
         items = [

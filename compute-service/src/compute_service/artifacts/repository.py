@@ -116,6 +116,15 @@ _RECORD_RUN: Final = text("""
         computed_at = excluded.computed_at, rows = excluded.rows, seconds = excluded.seconds,
         job_id = excluded.job_id
 """)
+_INSERT_PLACES: Final = text("""
+    INSERT INTO movie_trending_daily
+        (chart_window, date, movie_id, rank, score, days_on_chart, peak_rank)
+    SELECT chart_window, :date, movie_id, rank, score, 1, rank
+    FROM unnest(
+        CAST(:windows AS text[]), CAST(:movie_ids AS text[]), CAST(:ranks AS integer[]),
+        CAST(:scores AS float8[])
+    ) AS place (chart_window, movie_id, rank, score)
+""")
 # A film's days are those of all keys under which it was in the chart.
 _FOLLOW: Final = text("""
     WITH affected AS (
@@ -148,9 +157,9 @@ _FOLLOW: Final = text("""
 # A film that is in the catalogue twice, under two keys, is the one of the better key.
 _GENRES: Final = text(f"""
     WITH viewed AS (
-        SELECT COALESCE(trends.film, movie_id) AS movie_id, sum(views) AS views
+        SELECT COALESCE(trends.film, movie_id) AS movie_id, sum(times) AS times
         FROM (
-            SELECT movie_id, count(*) AS views FROM activity
+            SELECT movie_id, count(*) AS times FROM activity
             WHERE kind = '{Kind.VIEW.value}' AND occurred_at >= :since AND occurred_at < :until
             GROUP BY movie_id
         ) AS counted
@@ -168,7 +177,7 @@ _GENRES: Final = text(f"""
     )
     SELECT mode() WITHIN GROUP (ORDER BY spelling COLLATE "C") AS genre,
         count(*) AS volume,
-        CAST(COALESCE(sum(views), 0) AS bigint) AS views,
+        CAST(COALESCE(sum(times), 0) AS bigint) AS views,
         avg(vote_average) FILTER (WHERE vote_count > 0) AS avg_rating,
         count(vote_average) FILTER (WHERE vote_count > 0) AS rated_films,
         CAST(sum(ratings_count) AS bigint) AS local_ratings,
@@ -290,12 +299,16 @@ async def replace_chart(connection: AsyncConnection, day: date, places: Sequence
         delete(table).where(table.c.date == day).returning(table.c.movie_id)
     )
     ids = set(before.scalars()) | {place.movie_id for place in places}
-    if places:
-        rows = [
-            asdict(place) | {"date": day, "days_on_chart": 1, "peak_rank": place.rank}
-            for place in places
-        ]
-        await connection.execute(insert(table), rows)
+    await connection.execute(
+        _INSERT_PLACES,
+        {
+            "date": day,
+            "windows": [place.chart_window.value for place in places],
+            "movie_ids": [place.movie_id for place in places],
+            "ranks": [place.rank for place in places],
+            "scores": [place.score for place in places],
+        },
+    )
     await _slowly(connection, _FOLLOW, {"ids": sorted(ids), "date": day})
 
 
