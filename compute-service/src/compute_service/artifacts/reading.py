@@ -9,6 +9,7 @@ from datetime import date
 from typing import Final
 
 from sqlalchemy import func, select, text
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from compute_service.artifacts.repository import DecadeStats, GenreStats
@@ -84,7 +85,7 @@ async def read_day(
         )
         .join_from(chart, key, key.c.movie_id == chart.c.movie_id)
         .where(chart.c.chart_window == window.value, chart.c.date == day)
-        .distinct(film)
+        .ext(distinct_on(film))
         .order_by(film, chart.c.rank)
         .subquery()
     )
