@@ -17,7 +17,7 @@ FORCED := $(if $(filter command line,$(origin FORCE)),$(if $(filter-out 0 no fal
 LOG_LINES := $(if $(filter command line,$(origin LINES)),$(LINES),40)
 
 .PHONY: help bootstrap up down reset status logs env import export import-dump \
-	test check audit bench bench-import bench-ratings bench-recommendations bench-bulk format lint typecheck \
+	test check audit bench bench-import bench-ratings bench-recommendations bench-bulk bench-scale format lint typecheck \
 	imports lock
 
 help: ## show this list
@@ -99,6 +99,9 @@ bench-ratings: bootstrap ## MovieLens' ratings uploaded, until every service has
 bench-recommendations: bootstrap ## ours beside other models (MOVIELENS=folder with ml-100k and ml-1m)
 	@if [ -z "$${MOVIELENS:-}" ]; then echo "usage: make bench-recommendations MOVIELENS=<folder>" >&2; exit 1; fi; \
 	exec .venv/bin/python tests/bench/recommendations.py "$$MOVIELENS"
+
+bench-scale: bootstrap ## a million films, ten million views (SCALE_FILMS=… SCALE_VIEWS=…)
+	@.venv/bin/python tests/bench/scale.py
 
 bench-bulk: bootstrap ## 2,000 films from a TMDB that limits, fails and hangs
 	@.venv/bin/python tests/bench/run.py bulk

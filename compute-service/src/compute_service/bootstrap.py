@@ -1,11 +1,21 @@
 """The one place where the service is wired."""
 
+from collections.abc import Sequence
 from typing import Final
 
-from service_kit import Database, Periodic, Service
+from service_kit import Database, JobRunner, Periodic, Service
 
 from compute_service.announcer import TrendAnnouncer
 from compute_service.api import read_api
+from compute_service.artifacts import (
+    KIND,
+    Artifact,
+    ComputeRuns,
+    GenreStatsDaily,
+    RatingsByDecade,
+    TrendingDaily,
+)
+from compute_service.chart_totals import ChartTotals
 from compute_service.handlers import TrendHandlers
 from compute_service.rebuild import FormulaKeeper
 from compute_service.scheduling import Scheduler, schedules_api
@@ -30,6 +40,13 @@ def bootstrap(settings: Settings) -> Service:
     keeper = FormulaKeeper(database, formula)
     schedules = settings.schedules()
     scheduler = Scheduler(database, schedules, source=NAME)
+    artifacts: Sequence[Artifact] = (
+        TrendingDaily(database, formula, size=settings.trend_chart_size),
+        GenreStatsDaily(database),
+        RatingsByDecade(database),
+    )
+    runner = JobRunner(database, source=NAME, runs={KIND: ComputeRuns(artifacts).run})
+    totals = ChartTotals(database)
     return Service(
         name=NAME,
         settings=settings,
@@ -40,8 +57,12 @@ def bootstrap(settings: Settings) -> Service:
                 name="announce trends", every=settings.trend_announce_seconds, run=announcer.sweep
             ),
             Periodic(name="apply the trend formula", every=1.0, run=keeper.apply_once),
+            Periodic(name="compute artifacts", every=0.2, run=runner.run_pending),
             Periodic(name="schedules", every=1.0, run=scheduler.lead, role="scheduler"),
         ),
-        router=read_api(database, formula),
         always=schedules_api(database, schedules),
+        router=read_api(
+            database, formula, totals=totals, least_activity=settings.rising_least_activity
+        ),
+        on_close=[totals.close],
     )

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 from moviemetric_contracts import (
+    CancelJob,
     Event,
     Movie,
     MovieRated,
@@ -20,13 +21,16 @@ from moviemetric_contracts import (
     MovieUpserted,
     MovieViewed,
     RatingAggregated,
+    RunCompute,
     UserErased,
 )
 from service_kit import Park, UnitOfWork
 from service_kit.erasure import erased_among, remember_erased
+from service_kit.jobs import enqueue, request_cancel
 
 from compute_service import repository
 from compute_service.aliases import Claim, films_by_key
+from compute_service.artifacts import KIND
 from compute_service.projection import TrendState, settle
 from compute_service.repository import Impulse, Version
 from compute_service.trend import Film, Kind, Ratings, TrendFormula, clamp, forward_seconds
@@ -207,6 +211,22 @@ async def forget_users(events: Sequence[Event[UserErased]], work: UnitOfWork) ->
     user_ids = {event.data.user_id for event in events}
     await remember_erased(work.connection, user_ids)
     await repository.forget_users(work.connection, user_ids)
+
+
+async def take_job_commands(events: Sequence[Event[Any]], work: UnitOfWork) -> None:
+    """Jobs are written down for the runner, or asked to stop."""
+    for event in events:
+        match event.data:
+            case RunCompute(job_id=job_id) as command:
+                request = command.model_dump(mode="json", exclude={"job_id"}, exclude_none=True)
+                await enqueue(work, job_id=job_id, kind=KIND, request=request, cause=event)
+            case CancelJob(job_id=job_id):
+                # Other services have jobs too, and get the command as well.
+                if job_id.partition("-")[0] == KIND:
+                    await request_cancel(work, job_id, cause=event)
+            case _:
+                msg = f"{event.type} is no command about a job"
+                raise Park(msg)
 
 
 async def _erased(user_ids: Iterable[str | None], work: UnitOfWork) -> set[str]:

@@ -19,6 +19,8 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    UniqueConstraint,
+    func,
     text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -61,6 +63,7 @@ Index(
     movies.c.vote_count,
     postgresql_where=movies.c.vote_count > 0,
 )
+Index("movies_language", func.lower(movies.c.original_language))
 
 aliases = Table(
     "aliases",
@@ -106,6 +109,7 @@ Index(
     postgresql_where=trends.c.rank_key_week.is_not(None),
 )
 Index("trends_dirty", trends.c.movie_id, postgresql_where=trends.c.dirty)
+Index("trends_film", trends.c.film, postgresql_where=trends.c.film.is_not(None))
 
 activity = Table(
     "activity",
@@ -121,6 +125,12 @@ Index(
     activity.c.user_id,
     activity.c.occurred_at,
     postgresql_where=activity.c.user_id.is_not(None),
+)
+Index(
+    "activity_occurred_at",
+    activity.c.occurred_at,
+    postgresql_using="brin",
+    postgresql_with={"pages_per_range": 32, "autosummarize": "on"},
 )
 
 applied_formula = Table(
@@ -140,4 +150,55 @@ schedules = Table(
     Column("published_at", DateTime(timezone=True)),
     Column("event_id", Text),
     Column("job_id", Text),
+)
+
+artifact_runs = Table(
+    "artifact_runs",
+    metadata,
+    Column("artifact", Text, primary_key=True),
+    Column("as_of", Date, primary_key=True),
+    Column("computed_at", DateTime(timezone=True), nullable=False),
+    Column("rows", BigInteger, nullable=False),
+    Column("seconds", Double, nullable=False),
+    Column("job_id", Text, nullable=False),
+)
+
+movie_trending_daily = Table(
+    "movie_trending_daily",
+    metadata,
+    Column("chart_window", Text, primary_key=True),
+    Column("date", Date, primary_key=True),
+    Column("movie_id", _MovieId, primary_key=True),
+    Column("rank", Integer, nullable=False),
+    Column("score", Double, nullable=False),
+    Column("movement", Integer),
+    Column("days_on_chart", Integer, nullable=False),
+    Column("peak_rank", Integer, nullable=False),
+    UniqueConstraint("chart_window", "date", "rank", name="movie_trending_daily_one_film_per_rank"),
+    Index("movie_trending_daily_of_movie", "movie_id", "date"),
+)
+
+genre_stats_daily = Table(
+    "genre_stats_daily",
+    metadata,
+    Column("date", Date, primary_key=True),
+    Column("genre", Text, primary_key=True),
+    Column("volume", BigInteger, nullable=False),
+    Column("views", BigInteger, nullable=False),
+    Column("avg_rating", Double),
+    Column("rated_films", BigInteger, nullable=False),
+    Column("local_ratings", BigInteger, nullable=False),
+    Column("local_avg", Double),
+)
+
+ratings_by_decade = Table(
+    "ratings_by_decade",
+    metadata,
+    Column("date", Date, primary_key=True),
+    Column("decade", Integer, primary_key=True),
+    Column("movie_count", BigInteger, nullable=False),
+    Column("rated_films", BigInteger, nullable=False),
+    Column("avg_rating", Double),
+    Column("local_ratings", BigInteger, nullable=False),
+    Column("local_avg", Double),
 )

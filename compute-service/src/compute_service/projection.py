@@ -69,6 +69,16 @@ class TrendState:
         return self.log_quality is not None
 
     @property
+    def is_known(self) -> bool:
+        """A film that was removed before anything happened leaves an empty state behind."""
+        return (
+            self.in_catalogue
+            or self.all_views > 0
+            or self.all_ratings.count > 0
+            or self.day.log_events is not None
+        )
+
+    @property
     def all_views(self) -> int:
         """The film's views, under whatever key they came."""
         return self.views + self.alias_views

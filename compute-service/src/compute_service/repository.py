@@ -1,4 +1,6 @@
-"""All SQL of the service.
+"""The SQL of what events change: activity, trends, films and their claims.
+
+The charts are read in `charts`; what is computed ahead has a repository of its own.
 
 **Locks.** The row in `trends` is a key's mutex: whoever changes anything of it, here, in `movies`
 or in `aliases` (there: of both keys), holds it. `lock_trends` takes the locks of a whole batch in
@@ -20,18 +22,17 @@ resolves and the runtime repeats.
 import json
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Final
 
 from moviemetric_contracts import Movie
-from sqlalchemy import ColumnElement, Row, func, select, text
+from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from compute_service.aliases import Claim
-from compute_service.models import movies, trends
 from compute_service.projection import TrendState, WindowState
-from compute_service.trend import Film, Kind, Ratings, Window
+from compute_service.trend import Film, Kind, Ratings
 
 _APPEND_ACTIVITY: Final = text("""
     INSERT INTO activity (movie_id, kind, occurred_at, user_id, session_id)
@@ -275,37 +276,6 @@ class Version:
     aliases_revision: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ChartFilter:
-    """Which films of a chart are wanted; None: all. `min_votes` are the source's."""
-
-    genre: str | None = None
-    year: int | None = None
-    language: str | None = None
-    min_votes: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ChartEntry:
-    """A film in a chart, as the catalogue has it."""
-
-    movie_id: str
-    tmdb_id: int | None
-    imdb_id: str | None
-    title: str
-    original_title: str | None
-    original_language: str | None
-    release_date: date | None
-    genres: list[str]
-    vote_average: float | None
-    vote_count: int
-    popularity: float
-    poster_path: str | None
-    views: int
-    ratings: int
-    rank_key: float
-
-
 async def append_activity(connection: AsyncConnection, impulses: Sequence[Impulse]) -> None:
     """Keep the raw events, in one statement."""
     await connection.execute(
@@ -526,72 +496,6 @@ async def applied_formula(connection: AsyncConnection) -> str | None:
 async def record_applied_formula(connection: AsyncConnection, fingerprint: str) -> None:
     """From now on the stored states are made with this formula."""
     await connection.execute(_APPLY_FORMULA, {"fingerprint": fingerprint})
-
-
-async def read_chart(
-    connection: AsyncConnection,
-    window: Window,
-    wanted: ChartFilter,
-    *,
-    ascending: bool = False,
-    limit: int,
-    offset: int,
-) -> tuple[list[ChartEntry], int]:
-    """A page of the chart, best first, ties by key; and how many films the whole chart has.
-
-    `ascending` turns the whole order round, ties included, so that the index serves both.
-    """
-    rank_key = trends.c.rank_key_day if window is Window.DAY else trends.c.rank_key_week
-    ranked = rank_key.is_not(None)
-    conditions = _conditions(wanted)
-    page = (
-        select(
-            movies.c.movie_id,
-            movies.c.tmdb_id,
-            movies.c.imdb_id,
-            movies.c.title,
-            movies.c.original_title,
-            movies.c.original_language,
-            movies.c.release_date,
-            movies.c.genres,
-            movies.c.vote_average,
-            movies.c.vote_count,
-            movies.c.popularity,
-            movies.c.poster_path,
-            trends.c.views + trends.c.alias_views,
-            trends.c.ratings_count + trends.c.alias_ratings_count,
-            rank_key,
-        )
-        .join_from(trends, movies, trends.c.movie_id == movies.c.movie_id)
-        .where(ranked, *conditions)
-        .order_by(
-            *(
-                (rank_key.asc(), trends.c.movie_id.desc())
-                if ascending
-                else (rank_key.desc(), trends.c.movie_id.asc())
-            )
-        )
-        .limit(limit)
-        .offset(offset)
-    )
-    total = select(func.count()).select_from(trends).where(ranked)
-    if conditions:
-        total = total.join(movies, trends.c.movie_id == movies.c.movie_id).where(*conditions)
-    entries = [ChartEntry(*row) for row in await connection.execute(page)]
-    return entries, (await connection.execute(total)).scalar_one()
-
-
-def _conditions(wanted: ChartFilter) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
-    if wanted.genre is not None:
-        conditions.append(movies.c.genre_keys.contains([genre_key(wanted.genre)]))
-    if wanted.year is not None:
-        conditions.append(movies.c.release_year == wanted.year)
-    if wanted.language is not None:
-        conditions.append(func.lower(movies.c.original_language) == wanted.language.lower())
-    if wanted.min_votes:
-        conditions.append(movies.c.vote_count >= wanted.min_votes)
-    return conditions
 
 
 def genre_key(genre: str) -> str:

@@ -6,6 +6,7 @@ from pydantic import AfterValidator, Field, model_validator
 from service_kit import ServiceSettings
 
 from compute_service.scheduling import DEFAULTS, Schedule, cron_of, schedule_table
+from compute_service.rising import LEAST_ACTIVITY
 from compute_service.trend import TrendFormula
 
 _DEFAULTS = TrendFormula()
@@ -20,16 +21,19 @@ CronSetting = Annotated[str, AfterValidator(_checked)]
 
 
 class Settings(ServiceSettings):
-    """Every parameter of the trend formula, how often its changes are announced, and when what is
-    published by the clock is due.
+    """Every parameter of the trend formula, how often its changes are announced, how much of the
+    charts is kept and shown, and when what is published by the clock is due.
 
-    `TrendFormula` says what the parameters mean and checks them. A schedule is a cron expression in
-    UTC, or `off`.
+    `TrendFormula` says what its parameters mean and checks them. `trend_chart_size`: so many films
+    of each day's charts are kept. `rising_least_activity`: a film below it is not rising, in views
+    of the last day or what is worth as much. A schedule is a cron expression in UTC, or `off`.
     """
 
     http_port: int = 8103
 
     trend_announce_seconds: float = Field(default=1.0, gt=0, le=3600)
+    trend_chart_size: int = Field(default=1000, ge=1, le=10_000)
+    rising_least_activity: float = Field(default=LEAST_ACTIVITY, ge=0, le=1e9)
     trend_activity_exponent: float = _DEFAULTS.activity_exponent
     trend_half_life_day_hours: float = _DEFAULTS.half_life_day_hours
     trend_half_life_week_hours: float = _DEFAULTS.half_life_week_hours

@@ -3,17 +3,19 @@
 from typing import Any
 
 from moviemetric_contracts import (
+    CancelJob,
     MovieRated,
     MovieRemoved,
     MovieUnrated,
     MovieUpserted,
     MovieViewed,
     RatingAggregated,
+    RunCompute,
     UserErased,
 )
 from service_kit import Subscription
 
-from compute_service.handlers import TrendHandlers, forget_users
+from compute_service.handlers import TrendHandlers, forget_users, take_job_commands
 
 
 def subscriptions(handlers: TrendHandlers) -> tuple[Subscription[Any], ...]:
@@ -38,6 +40,13 @@ def subscriptions(handlers: TrendHandlers) -> tuple[Subscription[Any], ...]:
             accepts=(MovieRated, MovieUnrated, RatingAggregated),
             handle=handlers.follow_ratings,
             batch_size=500,
+        ),
+        Subscription(
+            queue="compute-service.jobs",
+            accepts=(RunCompute, CancelJob),
+            handle=take_job_commands,
+            batch_size=20,
+            linger=0.005,
         ),
         Subscription(
             queue="compute-service.erasures",

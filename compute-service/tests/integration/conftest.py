@@ -1,17 +1,29 @@
 """The service on a real, empty PostgreSQL; events go in as the consumer would bring them."""
 
 import asyncio
+import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import httpx
 import pytest
 from compute_service.announcer import TrendAnnouncer
+from compute_service.api import read_api
+from compute_service.artifacts import (
+    KIND,
+    Artifact,
+    ComputeRuns,
+    GenreStatsDaily,
+    RatingsByDecade,
+    TrendingDaily,
+)
 from compute_service.bootstrap import NAME, PACKAGE, SCHEMA
 from compute_service.handlers import TrendHandlers
 from compute_service.subscriptions import subscriptions
 from compute_service.trend import TrendFormula
+from fastapi import FastAPI
 from moviemetric_contracts import (
     Event,
     Movie,
@@ -21,9 +33,11 @@ from moviemetric_contracts import (
     MovieViewed,
     Rating,
     RatingAggregated,
+    RunCompute,
     TrendUpdated,
 )
-from service_kit import Ack, Database, Outcome
+from service_kit import Ack, Database, Job, JobRunner, Outcome, install_problem_handlers
+from service_kit.jobs import load_job
 from service_kit.migrations import upgrade
 from service_kit.testing import deliver, outbox_events
 from sqlalchemy import text
@@ -74,6 +88,52 @@ class EventFactory:
                 revision=revision,
             )
         )
+
+
+@dataclass(frozen=True)
+class Computing:
+    """Asks for jobs and runs them, as the service does."""
+
+    database: Database
+    formula: TrendFormula
+    deliver_all: "Deliver"
+
+    def artifacts(self, *, size: int = 1000) -> list[Artifact]:
+        """What the service computes."""
+        return [
+            TrendingDaily(self.database, self.formula, size=size),
+            GenreStatsDaily(self.database),
+            RatingsByDecade(self.database),
+        ]
+
+    def runner(self, artifacts: Sequence[Artifact] | None = None) -> JobRunner:
+        """Runs what was asked for."""
+        runs = ComputeRuns(self.artifacts() if artifacts is None else artifacts)
+        return JobRunner(self.database, source=NAME, runs={KIND: runs.run})
+
+    async def ask(self, artifact: str, as_of: object = None) -> str:
+        """A job that waits; answers its id."""
+        job_id = f"compute-{uuid.uuid4().hex[:12]}"
+        command = RunCompute.model_validate(
+            {"job_id": job_id, "artifact": artifact, "as_of": as_of}
+        )
+        await self.deliver_all([Event.of(command, source="/test", time=datetime.now(UTC))])
+        return job_id
+
+    async def job(self, job_id: str) -> Job:
+        """Where a job stands."""
+        async with self.database.reading() as connection:
+            job = await load_job(connection, job_id)
+        assert job is not None
+        return job
+
+    async def __call__(
+        self, artifact: str, as_of: object = None, *, artifacts: Sequence[Artifact] | None = None
+    ) -> Job:
+        """A job from its command to its end."""
+        job_id = await self.ask(artifact, as_of)
+        await self.runner(artifacts).run_pending()
+        return await self.job(job_id)
 
 
 Deliver = Callable[[Sequence[Event[Any]]], Awaitable[list[Outcome]]]
@@ -132,3 +192,20 @@ def sweep(database: Database, formula: TrendFormula) -> Sweep:
         return announced
 
     return run
+
+
+@pytest.fixture
+def compute(database: Database, formula: TrendFormula, deliver_all: Deliver) -> Computing:
+    """Runs jobs of kind `compute`."""
+    return Computing(database, formula, deliver_all)
+
+
+@pytest.fixture
+async def api(database: Database, formula: TrendFormula) -> AsyncGenerator[httpx.AsyncClient]:
+    """Speaks to the service's routes."""
+    app = FastAPI()
+    install_problem_handlers(app)
+    app.include_router(read_api(database, formula))
+    transport = httpx.ASGITransport(app, raise_app_exceptions=True)
+    async with httpx.AsyncClient(transport=transport, base_url="http://compute") as client:
+        yield client

@@ -185,7 +185,7 @@ async def test_replicas_at_the_same_time_lose_nothing(
     ]
     for events in (catalogue, ratings):
         chance.shuffle(events)
-    by_views, by_catalogue, by_ratings, _ = subscriptions(TrendHandlers(formula))
+    by_views, by_catalogue, by_ratings, *_ = subscriptions(TrendHandlers(formula))
 
     async def replica(subscription: Any, events: list[Event[Any]], size: int) -> None:
         for start in range(0, len(events), size):

@@ -10,10 +10,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from compute_service import repository
+from compute_service import charts
+from compute_service.charts import ChartFilter
 from compute_service.handlers import TrendHandlers
 from compute_service.rebuild import FormulaKeeper, rebuild
-from compute_service.repository import ChartFilter
 from compute_service.subscriptions import subscriptions
 from compute_service.trend import TrendFormula, Window
 from moviemetric_contracts import Event, MovieUnrated, MovieViewed, Rating, RatingAggregated
@@ -67,11 +67,12 @@ def nearly(tables: list[list[dict[str, Any]]]) -> list[list[dict[str, Any]]]:
 
 async def chart(database: Database, window: Window = Window.DAY, **wanted: Any) -> list[str]:
     async with database.reading() as connection:
-        entries, total = await repository.read_chart(
+        page = await charts.read_chart(
             connection, window, ChartFilter(**wanted), limit=100, offset=0
         )
-    assert total == len(entries)
-    return [entry.movie_id for entry in entries]
+        total = await charts.count_chart(connection, ChartFilter(**wanted))
+    assert total == len(page.entries)
+    return [entry.movie_id for entry in page.entries]
 
 
 def zipf_views(make: Any, *, films: int, views: int, seed: int) -> list[Event[Any]]:
@@ -158,7 +159,7 @@ async def test_replicas_at_the_same_time_count_exactly_and_never_deadlock(
         *(make.rated(f"tmdb-{n}") for n in range(1, 101)),
     ]
     random.Random(3).shuffle(others)
-    by_views, by_catalogue, by_ratings, _ = subscriptions(TrendHandlers(formula))
+    by_views, by_catalogue, by_ratings, *_ = subscriptions(TrendHandlers(formula))
 
     async def replica(subscription: Any, events: list[Event[Any]], size: int) -> None:
         for start in range(0, len(events), size):

@@ -1,0 +1,130 @@
+"""The jobs of kind `compute`: one artifact of a day, or all of them, one committed step each.
+
+The first step remembers the moment of which the job is, so that a job that is gone on with after a
+death computes the same day. Each further step writes one artifact and says so, in one transaction:
+whatever ends the job, the artifacts behind it are the new ones and those before it the old ones.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from typing import Any, Final
+
+from moviemetric_contracts import ArtifactComputed
+from service_kit import JobFailed, RunningJob
+
+from compute_service.artifacts import repository
+from compute_service.artifacts.artifact import Artifact, Day
+from compute_service.artifacts.repository import ArtifactRun
+
+KIND: Final = "compute"
+ALL: Final = "all"
+
+
+@dataclass(frozen=True)
+class _Progress:
+    """Where a job stands: the moment it is of, and what each artifact gave that is done."""
+
+    now: datetime
+    results: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+
+    def checkpoint(self) -> dict[str, Any]:
+        return {"now": self.now.isoformat(), "results": self.results}
+
+    def result(self, day: Day) -> dict[str, Any]:
+        return {"as_of": day.date.isoformat(), "artifacts": self.results}
+
+    @classmethod
+    def of(cls, checkpoint: dict[str, Any]) -> "_Progress | None":
+        if not checkpoint:
+            return None
+        return cls(datetime.fromisoformat(checkpoint["now"]), dict(checkpoint["results"]))
+
+
+class ComputeRuns:
+    """Runs the jobs.
+
+    Args:
+        artifacts: what there is to compute, in the order in which `all` does.
+    """
+
+    def __init__(self, artifacts: Sequence[Artifact]) -> None:
+        self._artifacts = {artifact.name: artifact for artifact in artifacts}
+
+    async def run(self, running: RunningJob) -> None:
+        """Compute what is not done yet.
+
+        Raises:
+            JobFailed: no such artifact, or a day that has not begun.
+        """
+        request = running.job.request
+        wanted = self._wanted(request["artifact"])
+        progress = _Progress.of(running.job.checkpoint)
+        if progress is None:
+            async with running.step() as step:
+                progress = _Progress(step.work.now)
+                day = _day(request, progress.now)
+                step.advance(
+                    done=0,
+                    total=len(wanted),
+                    checkpoint=progress.checkpoint(),
+                    result=progress.result(day),
+                )
+        day = _day(request, progress.now)
+        for artifact in wanted:
+            if artifact.name not in progress.results:
+                progress = await _compute(artifact, day, progress, running)
+
+    def _wanted(self, name: str) -> list[Artifact]:
+        if name == ALL:
+            return list(self._artifacts.values())
+        if name not in self._artifacts:
+            known = ", ".join(self._artifacts)
+            msg = f"artifact: {name!r} is not computed here; what is: {known}"
+            raise JobFailed(msg)
+        return [self._artifacts[name]]
+
+
+async def _compute(
+    artifact: Artifact, day: Day, progress: _Progress, running: RunningJob
+) -> _Progress:
+    started = time.perf_counter()
+    write = await artifact.prepare(day)
+    async with running.step() as step:
+        rows = await write(step.work.connection)
+        seconds = round(time.perf_counter() - started, 3)
+        run = ArtifactRun(
+            artifact=artifact.name,
+            as_of=day.date,
+            computed_at=step.work.now,
+            rows=rows,
+            seconds=seconds,
+            job_id=running.job.job_id,
+        )
+        await repository.record_run(step.work.connection, run)
+        computed = ArtifactComputed(
+            artifact=run.artifact,
+            as_of=run.as_of,
+            rows=run.rows,
+            duration_seconds=run.seconds,
+            job_id=run.job_id,
+        )
+        step.work.emit(computed, cause=running.cause)
+        done = {artifact.name: {"rows": rows, "seconds": seconds}}
+        further = _Progress(progress.now, progress.results | done)
+        step.advance(
+            done=len(further.results),
+            checkpoint=further.checkpoint(),
+            result=further.result(day),
+        )
+    return further
+
+
+def _day(request: dict[str, Any], now: datetime) -> Day:
+    as_of = request.get("as_of")
+    named = now.astimezone(UTC).date() if as_of is None else date.fromisoformat(as_of)
+    try:
+        return Day.of(named, now)
+    except ValueError as error:
+        raise JobFailed(str(error)) from None
