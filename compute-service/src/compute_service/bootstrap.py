@@ -2,18 +2,28 @@
 
 from typing import Final
 
+from fastapi import APIRouter
 from service_kit import Database, Periodic, Service
 
 from compute_service.announcer import TrendAnnouncer
 from compute_service.api import read_api
 from compute_service.handlers import TrendHandlers
 from compute_service.rebuild import FormulaKeeper
+from compute_service.recommendation.api import recommendations_api
 from compute_service.settings import Settings
 from compute_service.subscriptions import subscriptions
 
 NAME: Final = "compute-service"
 SCHEMA: Final = "compute"
 PACKAGE: Final = "compute_service"
+
+
+def _router(database: Database, settings: Settings) -> APIRouter:
+    formula = settings.trend_formula()
+    router = read_api(database, formula)
+    others = recommendations_api(database, formula, view_weight=settings.recommend_view_weight)
+    router.routes.extend(others.routes)
+    return router
 
 
 def bootstrap(settings: Settings) -> Service:
@@ -38,5 +48,5 @@ def bootstrap(settings: Settings) -> Service:
             ),
             Periodic(name="apply the trend formula", every=1.0, run=keeper.apply_once),
         ),
-        router=read_api(database, formula),
+        router=_router(database, settings),
     )

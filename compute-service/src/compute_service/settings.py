@@ -5,15 +5,18 @@ from typing import Self
 from pydantic import Field, model_validator
 from service_kit import ServiceSettings
 
+from compute_service.recommendation.orders import ModelSettings
 from compute_service.trend import TrendFormula
 
 _DEFAULTS = TrendFormula()
+_MODEL = ModelSettings()
 
 
 class Settings(ServiceSettings):
-    """Every parameter of the trend formula, and how often its changes are announced.
+    """Every parameter of the trend formula, how often its changes are announced, and how large the
+    models of recommendations are.
 
-    `TrendFormula` says what the parameters mean and checks them.
+    `TrendFormula` and `ModelSettings` say what the parameters mean.
     """
 
     http_port: int = 8103
@@ -30,10 +33,24 @@ class Settings(ServiceSettings):
     trend_vote_cap: int = _DEFAULTS.vote_cap
     trend_reference: float = _DEFAULTS.reference
 
+    recommend_films: int = Field(default=_MODEL.films, ge=100, le=200_000)
+    recommend_dense_films: int = Field(default=_MODEL.dense_films, ge=10, le=20_000)
+    recommend_threads: int = Field(default=_MODEL.threads, ge=1, le=64)
+    recommend_view_weight: float = Field(default=_MODEL.view_weight, gt=0, le=1)
+
     @model_validator(mode="after")
     def _formula_makes_sense(self) -> Self:
         self.trend_formula()
         return self
+
+    def model_settings(self) -> ModelSettings:
+        """How recommendations are fitted."""
+        return ModelSettings(
+            films=self.recommend_films,
+            dense_films=self.recommend_dense_films,
+            threads=self.recommend_threads,
+            view_weight=self.recommend_view_weight,
+        )
 
     def trend_formula(self) -> TrendFormula:
         """The formula these settings describe.
