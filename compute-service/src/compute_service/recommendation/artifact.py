@@ -28,8 +28,7 @@ log = logging.getLogger(__name__)
 
 _MODULE: Final = "compute_service.recommendation.fitting"
 _THREADS: Final = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-_TOLD: Final = 2000  # bytes of what a failed process said that become the reason
-_LINES: Final = 3
+_TOLD: Final = 4000  # bytes of what a failed process said that are kept
 
 
 class Recommendations:
@@ -91,6 +90,10 @@ class Recommendations:
                 process.kill()
                 await process.wait()
             process.stdin.close()
+        if code != 0:
+            log.warning(
+                "fitting failed", extra={"code": code, "said": said.decode(errors="replace")}
+            )
         if code == AWAY:
             raise Outage("PostgreSQL", _reason(said))
         if code != 0:
@@ -113,8 +116,9 @@ async def _last_of(stream: asyncio.StreamReader) -> bytes:
 
 
 def _reason(said: bytes) -> str:
-    lines = [line.strip() for line in said.decode(errors="replace").splitlines() if line.strip()]
-    return " / ".join(lines[-_LINES:]) or "it said nothing"
+    """The last line: `fitting` ends with what went wrong, and so do Python and the C library."""
+    lines = said.decode(errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
 
 
 def _ended(code: int) -> str:

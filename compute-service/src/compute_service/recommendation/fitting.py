@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -205,8 +206,13 @@ def main() -> int:
     try:
         fitted = asyncio.run(_run(order))
     except Outage as outage:
-        sys.stderr.write(f"{outage}\n")
+        sys.stderr.write(f"{outage.reason}\n")
         return AWAY
+    except Exception as error:  # noqa: BLE001 -- whatever it is, the job has to say it
+        traceback.print_exc()
+        first, *_ = str(error).splitlines() or [""]
+        sys.stderr.write(f"{type(error).__name__}: {first}\n")
+        return 1
     sys.stdout.write(fitted.model_dump_json())
     sys.stdout.flush()
     return 0
