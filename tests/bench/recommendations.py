@@ -175,10 +175,12 @@ def ease(split: Split, ridge: float) -> Scores:
 def als(split: Split, factors: float) -> Scores:
     """implicit's alternating least squares."""
     module: Any = importlib.import_module("implicit.als")
-    model = module.AlternatingLeastSquares(
-        factors=int(factors), regularization=0.05, iterations=20, random_state=1, num_threads=2
-    )
-    model.fit(csr_matrix(split.seen), show_progress=False)
+    limits: Any = importlib.import_module("threadpoolctl")
+    with limits.threadpool_limits(1, "blas"):  # it has threads of its own, and warns of more
+        model = module.AlternatingLeastSquares(
+            factors=int(factors), regularization=0.05, iterations=20, random_state=1, num_threads=2
+        )
+        model.fit(csr_matrix(split.seen), show_progress=False)
     users, films = np.asarray(model.user_factors), np.asarray(model.item_factors)
     return lambda first, last: users[first:last] @ films.T
 

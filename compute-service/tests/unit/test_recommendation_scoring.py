@@ -47,9 +47,9 @@ def recommender() -> Recommender:
 @pytest.mark.parametrize("length", [0, 1, 7, 30])
 def test_whole_rows_give_what_the_model_gives(recommender: Recommender, length: int) -> None:
     rng = np.random.default_rng(length)
-    items = rng.permutation(ITEMS)[:length]
+    items: list[int] = rng.permutation(ITEMS)[:length].tolist()
     weights = rng.choice([0.3, 0.5, 1.0], length).astype(np.float32)
-    history = History(items.astype(np.int64), weights)
+    history = History(np.array(items, np.int64), weights)
     stored = list(rows(recommender, kept=ITEMS))
     scorer = scorer_of(recommender)
     profile = scorer.profile([stored[item] for item in items], weights)
@@ -66,7 +66,7 @@ def test_of_a_longer_history_only_the_newest_count(recommender: Recommender) -> 
     stored = list(rows(recommender, kept=ITEMS))
     scorer = scorer_of(recommender)
     films = [stored[number % ITEMS] for number in range(RECENT + 40)]
-    weights = np.linspace(0.1, 1, len(films))
+    weights = np.linspace(0.1, 1, len(films)).astype(np.float32)
     whole = scorer.scores(scorer.profile(films, weights))
     newest = scorer.scores(scorer.profile(films[40:], weights[40:]))
     assert whole == pytest.approx(newest)

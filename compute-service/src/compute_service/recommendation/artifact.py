@@ -41,7 +41,20 @@ class Recommendations:
         self._settings = settings
 
     async def prepare(self, day: Day) -> Write:
-        """Fit a model of what happened before `day.until`.
+        """Fit a model of what happened before `day.until`; raises as `fit`."""
+        fitted = await self.fit(day)
+
+        async def write(connection: AsyncConnection) -> int:
+            films = await repository.serve(connection, fitted.model_id)
+            if films is None:
+                msg = "a run that began later has replaced the recommendations meanwhile"
+                raise JobFailed(msg)
+            return films
+
+        return write
+
+    async def fit(self, day: Day) -> Fitted:
+        """A new model of what happened before `day.until`, which does not serve yet.
 
         Raises:
             JobFailed: the process failed; the reason is what it said last.
@@ -55,19 +68,11 @@ class Recommendations:
             dense_films=settings.dense_films,
             view_weight=settings.view_weight,
         )
-        fitted = await self._fit(order)
+        fitted = await self._run(order)
         log.info("recommendations fitted", extra=fitted.model_dump())
+        return fitted
 
-        async def write(connection: AsyncConnection) -> int:
-            films = await repository.serve(connection, fitted.model_id)
-            if films is None:
-                msg = "a run that began later has replaced the recommendations meanwhile"
-                raise JobFailed(msg)
-            return films
-
-        return write
-
-    async def _fit(self, order: Order) -> Fitted:
+    async def _run(self, order: Order) -> Fitted:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
