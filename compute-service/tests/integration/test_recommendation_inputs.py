@@ -140,7 +140,7 @@ async def test_what_a_film_is_about_follows_its_newest_version(
     )
     statement = "SELECT movie_id, keywords, people, overview FROM movie_content ORDER BY 1"
     people = ["Ann Dee", *(f"Actor {n}" for n in range(10))]
-    third = ("tmdb-3", [], [], "Boy meets girl.")
+    third: tuple[Any, ...] = ("tmdb-3", [], [], "Boy meets girl.")
     assert await rows(database, statement) == [
         ("tmdb-1", ["Robot", "future"], people, "o" * 1000),
         ("tmdb-2", ["noir"], [], ""),

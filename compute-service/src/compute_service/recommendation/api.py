@@ -18,8 +18,7 @@ from compute_service.recommendation.reader import (
     RecommendationReader,
     Suggestion,
 )
-from compute_service.recommendation.repository import Figures
-from compute_service.repository import ChartFilter
+from compute_service.recommendation.repository import Figures, FilmFilter
 from compute_service.trend import TrendFormula, Window
 
 MAX_LIKES: Final = 50
@@ -159,7 +158,7 @@ def recommendations_api(
     ) -> SimilarFilmsPage:
         key = _key(movie_id, field="movie_id")
         now = datetime.now(UTC)
-        wanted = ChartFilter(genre=genre, year=year, language=language, min_votes=min_votes)
+        wanted = FilmFilter(genre=genre, year=year, language=language, min_votes=min_votes)
         found = await reader.similar(key, wanted, limit=limit, diversity=diversity)
         if found is None:
             raise ProblemError(404, "Unknown film", f"{key} is not in the catalogue")
@@ -194,7 +193,7 @@ def recommendations_api(
         found = await reader.for_user(
             user_id,
             likes,
-            ChartFilter(genre=genre, year=year, language=language, min_votes=min_votes),
+            FilmFilter(genre=genre, year=year, language=language, min_votes=min_votes),
             limit=limit,
             offset=offset,
             diversity=diversity,

@@ -22,14 +22,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from compute_service.recommendation import repository
 from compute_service.recommendation.content import Traits, alike
 from compute_service.recommendation.interactions import Float
-from compute_service.recommendation.repository import CatalogueFilm, Figures, StoredModel
+from compute_service.recommendation.repository import (
+    CatalogueFilm,
+    Figures,
+    FilmFilter,
+    StoredModel,
+)
 from compute_service.recommendation.scoring import RECENT, FilmRow, Mask, best, diverse
 from compute_service.recommendation.taste import Liking, Taste
-from compute_service.repository import ChartFilter
 
 MAX_SIMILAR: Final = 50
 MAX_PAGE: Final = 100
-MAX_OFFSET: Final = 1000
+MAX_OFFSET: Final = 100_000
 _POOL: Final = 200  # films among which diversity chooses
 _SLACK: Final = 20  # more than are asked for, since some may have left the catalogue
 _CANDIDATES: Final = 200  # of each kind, where content decides
@@ -113,7 +117,7 @@ class RecommendationReader:
             yield connection
 
     async def similar(
-        self, key: str, wanted: ChartFilter, *, limit: int, diversity: float
+        self, key: str, wanted: FilmFilter, *, limit: int, diversity: float
     ) -> Similar | None:
         """The films most like the one of this key; None where it is not in the catalogue."""
         async with self._as_of_now() as connection:
@@ -144,7 +148,7 @@ class RecommendationReader:
         self,
         connection: AsyncConnection,
         film: CatalogueFilm,
-        wanted: ChartFilter,
+        wanted: FilmFilter,
         found: dict[str, tuple[CatalogueFilm, float, float]],
     ) -> None:
         """Behind what is found already come the films that are close by content."""
@@ -157,7 +161,7 @@ class RecommendationReader:
         self,
         user_id: str | None,
         likes: Sequence[str],
-        wanted: ChartFilter,
+        wanted: FilmFilter,
         *,
         limit: int,
         offset: int,
@@ -227,7 +231,7 @@ class RecommendationReader:
         scores = scorer.scores(profile)
 
         possible = np.ones(model.figures.films, np.bool_)
-        if search.wanted != ChartFilter():
+        if search.wanted != FilmFilter():
             possible[:] = False
             possible[await repository.passing_numbers(connection, model_id, search.wanted)] = True
         possible[[number for key in search.seen for number in numbers.get(key, ())]] = False
@@ -276,7 +280,7 @@ class RecommendationReader:
         seeds = await repository.films_by_key(search.connection, unknown)
         rows: dict[str, FilmRow] = {}
         for key, seed in seeds.items():
-            close = await self._close(search.connection, [seed], [1.0], ChartFilter(), {key})
+            close = await self._close(search.connection, [seed], [1.0], FilmFilter(), {key})
             places = await repository.numbers_of(
                 search.connection, model.model_id, [film.movie_id for film, _, _ in close]
             )
@@ -325,7 +329,7 @@ class RecommendationReader:
         connection: AsyncConnection,
         seeds: Sequence[CatalogueFilm],
         weights: Sequence[float],
-        wanted: ChartFilter,
+        wanted: FilmFilter,
         without: Collection[str],
     ) -> list[tuple[CatalogueFilm, float, Float]]:
         """Films by their closeness to these and how good they are, best first.
@@ -385,7 +389,7 @@ class _Search:
     connection: AsyncConnection
     taste: Taste
     seen: frozenset[str]
-    wanted: ChartFilter
+    wanted: FilmFilter
     count: int
     diversity: float
 

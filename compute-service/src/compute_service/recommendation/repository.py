@@ -20,7 +20,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from compute_service.recommendation.scoring import FilmRow, Scorer
-from compute_service.repository import ChartFilter, genre_key
+from compute_service.repository import genre_key
 
 _NO_TIMEOUT: Final = text("SET LOCAL statement_timeout = 0")
 _UNCHANGING: Final = text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
@@ -172,6 +172,16 @@ _CANDIDATES: Final = text(f"""
      WHERE genre_keys && CAST(:genres AS text[]) LIMIT :limit)
     UNION {_POPULAR}
 """)  # noqa: S608 -- made of constants
+
+
+@dataclass(frozen=True, slots=True)
+class FilmFilter:
+    """Which films are wanted; None: all. `min_votes` are the source's."""
+
+    genre: str | None = None
+    year: int | None = None
+    language: str | None = None
+    min_votes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -499,7 +509,7 @@ async def similar_to(
 
 
 async def passing_numbers(
-    connection: AsyncConnection, model_id: int, wanted: ChartFilter
+    connection: AsyncConnection, model_id: int, wanted: FilmFilter
 ) -> list[int]:
     """The numbers of a model's films that are in the catalogue and pass the filters."""
     parameters = {"model": model_id, **_filter(wanted)}
@@ -518,15 +528,15 @@ async def films_by_number(
 
 
 async def films_by_key(
-    connection: AsyncConnection, keys: Collection[str], wanted: ChartFilter | None = None
+    connection: AsyncConnection, keys: Collection[str], wanted: FilmFilter | None = None
 ) -> dict[str, CatalogueFilm]:
     """The films of these keys that are in the catalogue and pass the filters."""
-    parameters = {"ids": list(keys), **_filter(wanted or ChartFilter())}
+    parameters = {"ids": list(keys), **_filter(wanted or FilmFilter())}
     rows = await connection.execute(_FILMS_BY_KEY, parameters)
     return {row.asked: _film(row) for row in rows}
 
 
-async def popular_films(connection: AsyncConnection, wanted: ChartFilter, limit: int) -> list[str]:
+async def popular_films(connection: AsyncConnection, wanted: FilmFilter, limit: int) -> list[str]:
     """The films with the most votes, and those at the top of the chart of the week."""
     parameters = {"limit": limit, **_filter(wanted)}
     return list((await connection.execute(_POPULAR_FILMS, parameters)).scalars())
@@ -535,7 +545,7 @@ async def popular_films(connection: AsyncConnection, wanted: ChartFilter, limit:
 async def candidates(
     connection: AsyncConnection,
     about: Sequence[CatalogueFilm],
-    wanted: ChartFilter,
+    wanted: FilmFilter,
     limit: int,
 ) -> list[str]:
     """Films that have something in common with one of these, and popular ones; at most 5·limit."""
@@ -549,7 +559,7 @@ async def candidates(
     return list((await connection.execute(_CANDIDATES, parameters)).scalars())
 
 
-def _filter(wanted: ChartFilter) -> dict[str, Any]:
+def _filter(wanted: FilmFilter) -> dict[str, Any]:
     return {
         "genre": None if wanted.genre is None else genre_key(wanted.genre),
         "year": wanted.year,
