@@ -17,8 +17,8 @@ FORCED := $(if $(filter command line,$(origin FORCE)),$(if $(filter-out 0 no fal
 LOG_LINES := $(if $(filter command line,$(origin LINES)),$(LINES),40)
 
 .PHONY: help bootstrap up down reset status logs env import export import-dump \
-	test check audit bench bench-import bench-ratings bench-recommendations bench-bulk bench-scale format lint typecheck \
-	imports lock
+	test check audit bench bench-import bench-ratings bench-recommendations bench-compute bench-bulk \
+	bench-scale format lint typecheck imports lock
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \t\2/p' Makefile | expand -t 20
@@ -98,10 +98,16 @@ bench-ratings: bootstrap ## MovieLens' ratings uploaded, until every service has
 
 bench-recommendations: bootstrap ## ours beside other models (MOVIELENS=folder with ml-100k and ml-1m)
 	@if [ -z "$${MOVIELENS:-}" ]; then echo "usage: make bench-recommendations MOVIELENS=<folder>" >&2; exit 1; fi; \
+	.venv/bin/uv pip install --quiet --python .venv/bin/python --require-hashes --no-deps \
+		-r requirements-bench.lock && \
 	exec .venv/bin/python tests/bench/recommendations.py "$$MOVIELENS"
 
 bench-scale: bootstrap ## a million films, ten million views (SCALE_FILMS=… SCALE_VIEWS=…)
 	@.venv/bin/python tests/bench/scale.py
+
+bench-compute: bootstrap ## MovieLens from event to recommendations: time, memory (MOVIELENS=folder)
+	@if [ -z "$${MOVIELENS:-}" ]; then echo "usage: make bench-compute MOVIELENS=<folder>" >&2; exit 1; fi; \
+	exec .venv/bin/python tests/bench/compute.py "$$MOVIELENS"
 
 bench-bulk: bootstrap ## 2,000 films from a TMDB that limits, fails and hangs
 	@.venv/bin/python tests/bench/run.py bulk
@@ -109,10 +115,12 @@ bench-bulk: bootstrap ## 2,000 films from a TMDB that limits, fails and hangs
 EXPORT := .venv/bin/uv export --quiet --all-packages --no-emit-workspace --no-header \
 	--format requirements.txt
 
-lock: bootstrap ## resolve the dependencies anew and write both lock files
+lock: bootstrap ## resolve the dependencies anew and write the lock files
 	@.venv/bin/uv lock
-	@$(EXPORT) --all-groups -o requirements.lock
+	@$(EXPORT) --all-groups --no-group bench -o requirements.lock
 	@$(EXPORT) --no-dev --group build -o requirements-runtime.lock
+	@.venv/bin/uv pip compile --quiet --group bench --constraints requirements.lock --universal \
+		--generate-hashes --no-header --no-annotate -o requirements-bench.lock
 
 node_modules/.package-lock.json: package.json package-lock.json
 	@npm ci --no-audit --no-fund

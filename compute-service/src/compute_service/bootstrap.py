@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
+from fastapi import APIRouter
 from service_kit import Database, JobRunner, Periodic, Service
 
 from compute_service.announcer import TrendAnnouncer
@@ -18,9 +19,12 @@ from compute_service.artifacts import (
 from compute_service.chart_totals import ChartTotals
 from compute_service.handlers import TrendHandlers
 from compute_service.rebuild import FormulaKeeper
+from compute_service.recommendation.api import recommendations_api
+from compute_service.recommendation.artifact import Recommendations
 from compute_service.scheduling import Scheduler, schedules_api
 from compute_service.settings import Settings
 from compute_service.subscriptions import subscriptions
+from compute_service.trend import TrendFormula
 
 NAME: Final = "compute-service"
 SCHEMA: Final = "compute"
@@ -44,6 +48,7 @@ def bootstrap(settings: Settings) -> Service:
         TrendingDaily(database, formula, size=settings.trend_chart_size),
         GenreStatsDaily(database),
         RatingsByDecade(database),
+        Recommendations(settings.database_url, settings.model_settings()),
     )
     runner = JobRunner(database, source=NAME, runs={KIND: ComputeRuns(artifacts).run})
     totals = ChartTotals(database)
@@ -61,8 +66,17 @@ def bootstrap(settings: Settings) -> Service:
             Periodic(name="schedules", every=1.0, run=scheduler.lead, role="scheduler"),
         ),
         always=schedules_api(database, schedules),
-        router=read_api(
-            database, formula, totals=totals, least_activity=settings.rising_least_activity
-        ),
+        router=_router(database, formula, totals, settings),
         on_close=[totals.close],
     )
+
+
+def _router(
+    database: Database, formula: TrendFormula, totals: ChartTotals, settings: Settings
+) -> APIRouter:
+    router = read_api(
+        database, formula, totals=totals, least_activity=settings.rising_least_activity
+    )
+    others = recommendations_api(database, formula, view_weight=settings.recommend_view_weight)
+    router.routes.extend(others.routes)
+    return router

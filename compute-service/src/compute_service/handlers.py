@@ -18,6 +18,7 @@ from moviemetric_contracts import (
     Movie,
     MovieRated,
     MovieRemoved,
+    MovieUnrated,
     MovieUpserted,
     MovieViewed,
     RatingAggregated,
@@ -32,6 +33,8 @@ from compute_service import repository
 from compute_service.aliases import Claim, films_by_key
 from compute_service.artifacts import KIND
 from compute_service.projection import TrendState, settle
+from compute_service.recommendation import inputs
+from compute_service.recommendation.inputs import UserRating
 from compute_service.repository import Impulse, Version
 from compute_service.trend import Film, Kind, Ratings, TrendFormula, clamp, forward_seconds
 
@@ -142,22 +145,36 @@ class TrendHandlers:
         """A rating is activity; the aggregate of a film's ratings is a part of its quality.
 
         A rating that was taken back changes the aggregate only: somebody did deal with the film.
+        The newest word of each user on a film is kept for recommendations.
         """
-        rated_by = (event.data.user_id for event in events if isinstance(event.data, MovieRated))
-        erased = await _erased(rated_by, work)
+        said_by = (
+            event.data.user_id
+            for event in events
+            if isinstance(event.data, MovieRated | MovieUnrated)
+        )
+        erased = await _erased(said_by, work)
         impulses: list[Impulse] = []
+        ratings: list[UserRating] = []
         aggregates: dict[str, RatingAggregated] = {}
         for event in events:
             match event.data:
-                case MovieRated(user_id=user_id) if user_id in erased:
+                case MovieRated(user_id=user_id) | MovieUnrated(user_id=user_id) if (
+                    user_id in erased
+                ):
                     pass
-                case MovieRated() as rated:
-                    moment = clamp(rated.rating.rated_at, work.now)
-                    impulses.append(Impulse(rated.movie_id, Kind.RATING, moment, rated.user_id))
+                case MovieRated(movie_id=movie_id, user_id=user_id, rating=rating):
+                    moment = clamp(rating.rated_at, work.now)
+                    impulses.append(Impulse(movie_id, Kind.RATING, moment, user_id))
+                    half_steps = round(rating.score * 2)
+                    ratings.append(UserRating(user_id, movie_id, half_steps, moment))
+                case MovieUnrated(movie_id=movie_id, user_id=user_id) as unrated:
+                    moment = clamp(unrated.unrated_at, work.now)
+                    ratings.append(UserRating(user_id, movie_id, None, moment))
                 case RatingAggregated() as aggregated:
                     _keep_newest(aggregates, aggregated.movie_id, aggregated)
                 case _:
                     pass
+        await inputs.keep_newest_ratings(work.connection, ratings)
         await self._add_impulses(impulses, work, aggregates)
 
     async def _add_impulses(
@@ -207,10 +224,14 @@ class TrendHandlers:
 
 
 async def forget_users(events: Sequence[Event[UserErased]], work: UnitOfWork) -> None:
-    """Their activity loses its user and session, and keeps its impulses: scores do not change."""
+    """Their activity loses its user and session, and keeps its impulses: scores do not change.
+
+    Their ratings are deleted. A model of recommendations holds nothing of a single user.
+    """
     user_ids = {event.data.user_id for event in events}
     await remember_erased(work.connection, user_ids)
     await repository.forget_users(work.connection, user_ids)
+    await inputs.forget_ratings(work.connection, user_ids)
 
 
 async def take_job_commands(events: Sequence[Event[Any]], work: UnitOfWork) -> None:

@@ -12,8 +12,11 @@ from sqlalchemy import (
     Date,
     DateTime,
     Double,
+    ForeignKey,
+    Identity,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     SmallInteger,
     String,
@@ -23,7 +26,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, REAL
 
 metadata = MetaData()
 
@@ -201,4 +204,80 @@ ratings_by_decade = Table(
     Column("avg_rating", Double),
     Column("local_ratings", BigInteger, nullable=False),
     Column("local_avg", Double),
+)
+
+user_ratings = Table(
+    "user_ratings",
+    metadata,
+    Column("user_id", Text, primary_key=True),
+    Column("movie_id", _MovieId, primary_key=True),
+    Column("half_steps", SmallInteger),
+    Column("rated_at", DateTime(timezone=True), nullable=False),
+)
+
+movie_content = Table(
+    "movie_content",
+    metadata,
+    Column("movie_id", _MovieId, primary_key=True),
+    Column("keywords", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("people", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("overview", Text, nullable=False, server_default=text("''")),
+    Index("movie_content_keywords_people", "keywords", "people", postgresql_using="gin"),
+)
+
+recommendation_models = Table(
+    "recommendation_models",
+    metadata,
+    Column("model_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("as_of", Date, nullable=False),
+    Column("computed_at", DateTime(timezone=True), nullable=False),
+    Column("serving", Boolean, nullable=False, server_default=text("false")),
+    Column("films", Integer, nullable=False),
+    Column("users", Integer, nullable=False),
+    Column("interactions", BigInteger, nullable=False),
+    Column("half_life_short", Double, nullable=False),
+    Column("half_life_long", Double, nullable=False),
+    Column("scale", Double, nullable=False),
+    Column("popularity", LargeBinary, nullable=False),
+)
+Index(
+    "recommendation_models_one_serves",
+    recommendation_models.c.serving,
+    unique=True,
+    postgresql_where=recommendation_models.c.serving,
+)
+
+recommendation_films = Table(
+    "recommendation_films",
+    metadata,
+    Column(
+        "model_id",
+        BigInteger,
+        ForeignKey(recommendation_models.c.model_id, ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    Column("movie_id", _MovieId, primary_key=True),
+    Column("number", Integer, nullable=False),
+    Column("linear", Boolean, nullable=False),
+    Column("targets", LargeBinary, nullable=False),
+    Column("short", LargeBinary, nullable=False),
+    Column("long", LargeBinary, nullable=False),
+    Column("near", LargeBinary, nullable=False),
+    Column("closeness", LargeBinary, nullable=False),
+    Index("recommendation_films_number", "model_id", "number", unique=True),
+)
+
+movie_recommendations = Table(
+    "movie_recommendations",
+    metadata,
+    Column(
+        "model_id",
+        BigInteger,
+        ForeignKey(recommendation_models.c.model_id, ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    Column("movie_id", _MovieId, primary_key=True),
+    Column("similar_ids", ARRAY(Text), nullable=False),
+    Column("scores", ARRAY(REAL), nullable=False),
+    Column("audience", ARRAY(REAL), nullable=False),
 )

@@ -32,6 +32,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from compute_service.aliases import Claim
 from compute_service.projection import TrendState, WindowState
+from compute_service.recommendation.inputs import write_content
 from compute_service.trend import Film, Kind, Ratings
 
 _APPEND_ACTIVITY: Final = text("""
@@ -368,7 +369,7 @@ async def save_locked(connection: AsyncConnection, states: Sequence[TrendState])
 async def write_newer_movies(
     connection: AsyncConnection, versions: Sequence[Version]
 ) -> tuple[set[str], list[Version]]:
-    """Store each version whose revision is above the stored one.
+    """Store each version whose revision is above the stored one, with what the film is about.
 
     Args:
         versions: one for each film. Their trends must be locked.
@@ -380,6 +381,14 @@ async def write_newer_movies(
     written = await connection.execute(_UPSERT_MOVIES, {"rows": json.dumps(rows)})
     claims_of = {row.movie_id: row.aliases_revision for row in written}
     changed = set(claims_of)
+    await write_content(
+        connection,
+        [
+            (version.movie_id, version.movie, version.revision == 1)
+            for version in versions
+            if version.movie_id in changed
+        ],
+    )
     late = [version for version in versions if version.movie_id not in changed]
     if late := [version for version in late if version.aliases_revision]:
         written = await connection.execute(

@@ -5,11 +5,13 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, model_validator
 from service_kit import ServiceSettings
 
-from compute_service.scheduling import DEFAULTS, Schedule, cron_of, schedule_table
+from compute_service.recommendation.orders import ModelSettings
 from compute_service.rising import LEAST_ACTIVITY
+from compute_service.scheduling import DEFAULTS, Schedule, cron_of, schedule_table
 from compute_service.trend import TrendFormula
 
 _DEFAULTS = TrendFormula()
+_MODEL = ModelSettings()
 
 
 def _checked(setting: str) -> str:
@@ -22,11 +24,13 @@ CronSetting = Annotated[str, AfterValidator(_checked)]
 
 class Settings(ServiceSettings):
     """Every parameter of the trend formula, how often its changes are announced, how much of the
-    charts is kept and shown, and when what is published by the clock is due.
+    charts is kept and shown, how large the models of recommendations are, and when what is
+    published by the clock is due.
 
-    `TrendFormula` says what its parameters mean and checks them. `trend_chart_size`: so many films
-    of each day's charts are kept. `rising_least_activity`: a film below it is not rising, in views
-    of the last day or what is worth as much. A schedule is a cron expression in UTC, or `off`.
+    `TrendFormula` and `ModelSettings` say what their parameters mean. `trend_chart_size`: so many
+    films of each day's charts are kept. `rising_least_activity`: a film below it is not rising, in
+    views of the last day or what is worth as much. A schedule is a cron expression in UTC, or
+    `off`.
     """
 
     http_port: int = 8103
@@ -52,10 +56,24 @@ class Settings(ServiceSettings):
     schedule_index_rebuild: CronSetting = DEFAULTS["index-rebuild"]
     schedule_recommendations: CronSetting = DEFAULTS["recommendations"]
 
+    recommend_films: int = Field(default=_MODEL.films, ge=100, le=200_000)
+    recommend_dense_films: int = Field(default=_MODEL.dense_films, ge=10, le=20_000)
+    recommend_threads: int = Field(default=_MODEL.threads, ge=1, le=64)
+    recommend_view_weight: float = Field(default=_MODEL.view_weight, gt=0, le=1)
+
     @model_validator(mode="after")
     def _formula_makes_sense(self) -> Self:
         self.trend_formula()
         return self
+
+    def model_settings(self) -> ModelSettings:
+        """How recommendations are fitted."""
+        return ModelSettings(
+            films=self.recommend_films,
+            dense_films=self.recommend_dense_films,
+            threads=self.recommend_threads,
+            view_weight=self.recommend_view_weight,
+        )
 
     def trend_formula(self) -> TrendFormula:
         """The formula these settings describe.

@@ -5,10 +5,9 @@ import math
 import numpy as np
 import numpy.typing as npt
 import pytest
-from compute_service.recommendation import (
+from compute_service.recommendation.interactions import History, Interactions
+from compute_service.recommendation.model import (
     FilmContent,
-    History,
-    Interactions,
     LinearOptions,
     Recommender,
     RecommenderOptions,

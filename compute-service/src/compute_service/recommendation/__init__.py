@@ -1,41 +1,11 @@
-"""Recommendations from ordered interactions and content: pure functions on arrays.
+"""Similar films, and films for a user.
 
-interactions = Interactions.of(user, item, time, weight, users=..., items=...)
-recommender = fit(interactions, content_similarity(films))
-recommender.recommend(interactions.history(user), 10, diversity=0.2)
+    interactions, taste   what users did, in order, and how much each of it counts; pure
+    model                 fits the model from all of it; needs scipy, so only `fitting` imports it
+    scoring, content      ranks films from a few stored rows of a model, or by content alone; pure
+    fitting, artifact     the process that fits a model and stores it, and who starts that
+    repository            all SQL
+    reader, api           the answers
+
+This module imports nothing, so that a service that only answers does not load what fits.
 """
-
-from compute_service.recommendation.interactions import History, Interactions
-from compute_service.recommendation.linear import LinearModel, LinearOptions, fit_linear
-from compute_service.recommendation.neighbours import (
-    ContentOptions,
-    FilmContent,
-    Similarity,
-    companions,
-    content_similarity,
-)
-from compute_service.recommendation.recommender import (
-    Reason,
-    Recommendation,
-    Recommender,
-    RecommenderOptions,
-    fit,
-)
-
-__all__ = [
-    "ContentOptions",
-    "FilmContent",
-    "History",
-    "Interactions",
-    "LinearModel",
-    "LinearOptions",
-    "Reason",
-    "Recommendation",
-    "Recommender",
-    "RecommenderOptions",
-    "Similarity",
-    "companions",
-    "content_similarity",
-    "fit",
-    "fit_linear",
-]

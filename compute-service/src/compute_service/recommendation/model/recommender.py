@@ -21,17 +21,14 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from compute_service.recommendation.interactions import Float, History, Int, Interactions
-from compute_service.recommendation.linear import LinearModel, LinearOptions, fit_linear
-from compute_service.recommendation.neighbours import Similarity, companions
-from compute_service.recommendation.sparse import empty, greater_of
-
-Mask = npt.NDArray[np.bool_]
+from compute_service.recommendation.model.linear import LinearModel, LinearOptions, fit_linear
+from compute_service.recommendation.model.neighbours import Similarity, companions
+from compute_service.recommendation.model.sparse import empty, greater_of
+from compute_service.recommendation.scoring import RECENT, Mask, best, diverse
 
 _SAMPLE: Final = 200  # users from whom κ is measured
-_RECENT: Final = 200  # how much of a history is looked at; older films have no weight left
 _CANDIDATES: Final = 10  # times as many as asked for are considered where diversity is wanted
 
 
@@ -79,6 +76,7 @@ class Recommender:
         dense: (d,) the films of the linear model, by its own numbering.
         position: (items,) the opposite: a film's place in `dense`, or -1.
         similarity: (items, items) neighbours by content and by common users.
+        companionship: (items, items) those by common users alone; of rare films.
         trust_in_neighbours: (items,) c in the formula.
         popularity: (items,) from 0 to 1.
         scale: κ.
@@ -89,6 +87,7 @@ class Recommender:
     dense: Int
     position: Int
     similarity: Similarity
+    companionship: Similarity
     trust_in_neighbours: Float
     popularity: Float
     scale: float
@@ -134,18 +133,36 @@ class Recommender:
         diversity: float = 0.0,
     ) -> list[Recommendation]:
         """The films most like `item`, best first; fewer than `count` where nothing is like it."""
-        c = self.trust_in_neighbours
-        scores = c * np.float32(self.scale) * self._row(item)
-        place = int(self.position[item])
-        if self.linear is not None and place >= 0:
-            scores[self.dense] += (1 - c[self.dense]) * self.linear.similar(place)
-        # a film without a history of its own is placed by content, whatever the others have
-        scores = (1 - c[item]) * scores + c[item] * np.float32(self.scale) * self._row(item)
+        watched, near = self._likeness(item)
+        scores = watched + near
         possible = scores > 0
         if allowed is not None:
             possible &= allowed
         possible[item] = False
         return self._chosen(scores, possible, count, diversity)
+
+    def audience_share(self, item: int, others: Int) -> Float:
+        """(n,) from 0 to 1: how much of what makes `others` like `item` is that people watch both,
+        rather than what the films are about."""
+        watched, near = self._likeness(item)
+        by_users = self.companionship[[item]].toarray().ravel()
+        by_audience = watched + np.where(by_users >= self._row(item), near, 0)
+        total = np.maximum(watched + near, np.float32(1e-12))
+        return np.clip(by_audience[others] / total[others], 0, 1).astype(np.float32)
+
+    def _likeness(self, item: int) -> tuple[Float, Float]:
+        """(items,) each: by the linear model, and by closeness; their sum is how alike films are.
+
+        A film without a history of its own is placed by content, whatever the others have.
+        """
+        c = self.trust_in_neighbours
+        near = np.float32(self.scale) * self._row(item) * ((1 - c[item]) * c + c[item])
+        watched = np.zeros_like(near)
+        place = int(self.position[item])
+        if self.linear is not None and place >= 0:
+            linear = self.linear.similar(place)
+            watched[self.dense] = (1 - c[item]) * (1 - c[self.dense]) * linear
+        return watched, near
 
     def reasons(self, history: History, item: int, count: int = 3) -> list[Reason]:
         """Which films of the history speak for `item`, the strongest first; may be none."""
@@ -202,12 +219,11 @@ class Recommender:
         if not 0 <= diversity <= 1:
             msg = f"recommendations: diversity is {diversity!r}, it must be from 0 to 1"
             raise ValueError(msg)
-        candidates = np.flatnonzero(possible)
         wanted = count if diversity == 0 else count * _CANDIDATES
-        best = candidates[np.argsort(-scores[candidates], kind="stable")[:wanted]]
+        found = best(scores, possible, wanted)
         if diversity > 0:
-            best = best[_diverse(scores[best], self._alike(best), count, diversity)]
-        return [Recommendation(int(item), float(scores[item])) for item in best]
+            found = found[diverse(scores[found], self._alike(found), count, diversity)]
+        return [Recommendation(int(item), float(scores[item])) for item in found]
 
     def _alike(self, films: Int) -> Float:
         """(n, n) from 0 to 1: how much films have in common."""
@@ -252,10 +268,11 @@ def fit(
     linear = fit_linear(interactions.among(dense), options.linear) if len(dense) else None
 
     similarity = content if content is not None else empty((films, films))
+    companionship = empty((films, films))
     rare = np.flatnonzero((counts > 0) & (position < 0))
     if len(rare):
-        found = companions(interactions, rare, neighbours=options.neighbours)
-        similarity = greater_of(similarity, found)
+        companionship = companions(interactions, rare, neighbours=options.neighbours)
+        similarity = greater_of(similarity, companionship)
 
     c = (options.trust / (options.trust + counts)).astype(np.float32)
     c[position < 0] = 1
@@ -266,6 +283,7 @@ def fit(
         dense=dense,
         position=position,
         similarity=similarity,
+        companionship=companionship,
         trust_in_neighbours=c,
         popularity=popularity,
         scale=_scale(linear, interactions.among(dense)),
@@ -274,7 +292,7 @@ def fit(
 
 
 def _recent(history: History) -> History:
-    return History(history.items[-_RECENT:], history.weights[-_RECENT:])
+    return History(history.items[-RECENT:], history.weights[-RECENT:])
 
 
 def _scale(linear: LinearModel | None, interactions: Interactions) -> float:
@@ -288,28 +306,3 @@ def _scale(linear: LinearModel | None, interactions: Interactions) -> float:
         for user in sampled
     ]
     return max(float(np.median(typical)), 1e-6)
-
-
-def _diverse(scores: Float, alike: Float, count: int, diversity: float) -> Int:
-    """Maximal marginal relevance (J. Carbonell, J. Goldstein, SIGIR 1998).
-
-    Picks, one after the other, the greatest (1 - diversity)·score - diversity·likeness to the
-    nearest one picked, with scores brought to 0 to 1.
-
-    Returns:
-        (at most count,) places in `scores`, in the order picked.
-    """
-    if not len(scores):
-        return np.empty(0, np.int64)
-    low, high = float(scores.min()), float(scores.max())
-    relevance = (scores - low) / (high - low) if high > low else np.ones_like(scores)
-    nearest = np.zeros_like(relevance)
-    left = np.ones(len(scores), np.bool_)
-    picked: list[int] = []
-    while len(picked) < min(count, len(scores)):
-        value = np.where(left, (1 - diversity) * relevance - diversity * nearest, -np.inf)
-        best = int(np.argmax(value))
-        picked.append(best)
-        left[best] = False
-        nearest = np.maximum(nearest, alike[best])
-    return np.asarray(picked, np.int64)

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.sparse import hstack
 
 from compute_service.recommendation.interactions import Float, Int, Interactions
-from compute_service.recommendation.sparse import (
+from compute_service.recommendation.model.sparse import (
     Matrix,
     as_matrix,
     empty,
@@ -49,6 +49,8 @@ class ContentOptions:
         genres, keywords, people, text, decade: shares; only their ratios matter.
         neighbours: of each film; a film that others name as theirs has more.
         common: words in more than this share of all texts say nothing and are left out.
+        widest: of the films that share a token (a genre may be half of all), only so many, the
+            first ones, can become others' neighbours by it.
     """
 
     genres: float = 0.3
@@ -58,6 +60,7 @@ class ContentOptions:
     decade: float = 0.05
     neighbours: int = 50
     common: float = 0.1
+    widest: int = 2000
 
 
 def content_similarity(
@@ -68,8 +71,12 @@ def content_similarity(
     Each kind of content has its own space and length 1 in it, so that a film with forty keywords
     is not about its keywords only. Common tokens count less (idf = ln(films / films with it) + 1).
 
+    Args:
+        films: the most important ones first, where there are more than `widest`.
+
     Returns:
-        (films, films). Time grows with Σ_token (films with it)²; memory with films · neighbours.
+        (films, films). Time grows with films · (tokens of each) · `widest` at most, memory with
+        films · neighbours.
     """
     options = options or ContentOptions()
     if not films:
@@ -92,7 +99,17 @@ def content_similarity(
     def of_others(film: int, others: Int, closeness: Float) -> Float:
         return np.where(others == film, np.float32(0), closeness)
 
-    return _symmetric(_top(vectors, vectors, of_others, options.neighbours))
+    found = _top(vectors, _narrowed(vectors, options.widest), of_others, options.neighbours)
+    return _symmetric(found)
+
+
+def _narrowed(vectors: Matrix, widest: int) -> Matrix:
+    """Each column without all but its first `widest` entries."""
+    by_token = as_matrix(vectors.T)
+    place = np.arange(by_token.nnz) - np.repeat(by_token.indptr[:-1], np.diff(by_token.indptr))
+    by_token.data[place >= widest] = 0
+    by_token.eliminate_zeros()
+    return as_matrix(by_token.T)
 
 
 def companions(

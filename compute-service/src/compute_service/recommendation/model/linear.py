@@ -40,7 +40,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
 from compute_service.recommendation.interactions import Float, History, Interactions
-from compute_service.recommendation.sparse import Matrix, as_matrix, from_rows
+from compute_service.recommendation.model.sparse import Matrix, as_matrix, from_rows
 
 _NEGLIGIBLE: Final = 2.0**-9  # a weight below this is left out of the sums
 _SAMPLE: Final = 500  # users from whom κ is measured
