@@ -29,6 +29,14 @@ FILMS = 30
 PARKED = [f"not json {number}" for number in range(3)]
 WAITING_ROWS = "title,year\nA Film that Waits,1999\nAnother One,2001\n"
 FAILED_ROWS = "title\nNo Such Format\n"
+# what happens by the clock would depend on the time of day at which the tests run
+_NO_CLOCK = {
+    f"SCHEDULE_{name}": "off"
+    for name in (
+        *("INGEST", "TRENDING", "GENRE_STATS", "RATINGS_BY_DECADE"),
+        *("INDEX_REBUILD", "RECOMMENDATIONS"),
+    )
+}
 # what changes when the services start: the import that waited is done, and events are claimed;
 # looking at the copy takes signing in
 CHANGING = {"catalog.jobs", "catalog.inbox", "catalog.outbox", "rating.sessions"}
@@ -62,7 +70,8 @@ class Copy:
 
 def stack_in(folder: Path, name: str, sample: Path | None, said: list[str]) -> Stack:
     """A stack on ports of its own."""
-    environ = {key: value for key, value in os.environ.items() if not key.startswith("TMDB_")}
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("TMDB_")}
+    environ = {**inherited, **_NO_CLOCK}
     home = Home(folder / name)
     home.create()
     settings = Settings.load(home, {})
@@ -168,6 +177,7 @@ def test_the_services_run_on_as_before(exported: Exported) -> None:
         "tmdb-standin",
         "rating-service",
         "compute-service",
+        "scheduler",
         "search-indexer",
         "gateway",
     }
