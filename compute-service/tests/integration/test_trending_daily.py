@@ -37,7 +37,7 @@ async def places(database: Database, day: date) -> Places:
     return found
 
 
-def nearly(expected: Places) -> Places:
+def nearly(expected: Places) -> dict[str, list[tuple[str, Any]]]:
     return {
         window: [(movie_id, pytest.approx(score, rel=1e-9)) for movie_id, score in films]
         for window, films in expected.items()
@@ -75,11 +75,12 @@ async def live(database: Database, formula: TrendFormula, at: datetime, size: in
     """What the incremental state says."""
     charts: Places = {}
     for window in Window:
-        ranked = await rows(
-            database,
-            f"SELECT movie_id, rank_key_{window.value} FROM trends "
-            f"WHERE rank_key_{window.value} IS NOT NULL",
-        )
+        states = await rows(database, "SELECT movie_id, rank_key_day, rank_key_week FROM trends")
+        ranked = [
+            (movie_id, day if window is Window.DAY else week)
+            for movie_id, day, week in states
+            if day is not None
+        ]
         ranked.sort(key=lambda row: (-round(row[1], 9), row[0]))
         charts[window.value] = [
             (movie_id, formula.score(window, rank_key, at)) for movie_id, rank_key in ranked[:size]
@@ -87,9 +88,13 @@ async def live(database: Database, formula: TrendFormula, at: datetime, size: in
     return charts
 
 
+def is_version(event: Event[Any]) -> bool:
+    return isinstance(event.data, MovieUpserted)
+
+
 def event_by_event(formula: TrendFormula, events: Sequence[Event[Any]], until: datetime) -> Places:
     """The chart at `until`, by the pure projection: only what happened before counts."""
-    films = {e.data.movie.movie_id: e.data.movie for e in events if e.type == "movie.upserted.v1"}
+    films = {e.data.movie.movie_id: e.data.movie for e in events if is_version(e)}
     owner = {key: own for own, film in films.items() for key in (own, *film.aliases)}
     states = {own: TrendState(own) for own in films}
     ratings: dict[str, list[Ratings]] = {}
@@ -109,7 +114,7 @@ def event_by_event(formula: TrendFormula, events: Sequence[Event[Any]], until: d
     removed = {event.data.movie_id for event in events if event.type == "movie.removed.v1"}
     charts: Places = {}
     for own in films.keys() - removed:
-        movie: MovieUpserted = films[own]
+        movie = films[own]
         states[own].ratings = sum(ratings.get(own, []), start=Ratings())
         states[own].register(
             formula,
