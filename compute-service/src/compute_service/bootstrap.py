@@ -18,6 +18,7 @@ from compute_service.artifacts import (
 from compute_service.chart_totals import ChartTotals
 from compute_service.handlers import TrendHandlers
 from compute_service.rebuild import FormulaKeeper
+from compute_service.scheduling import Scheduler, schedules_api
 from compute_service.settings import Settings
 from compute_service.subscriptions import subscriptions
 
@@ -44,6 +45,8 @@ def bootstrap(settings: Settings) -> Service:
     )
     runner = JobRunner(database, source=NAME, runs={KIND: ComputeRuns(artifacts).run})
     totals = ChartTotals(database)
+    schedules = settings.schedules()
+    scheduler = Scheduler(database, schedules, source=NAME)
     return Service(
         name=NAME,
         settings=settings,
@@ -55,9 +58,11 @@ def bootstrap(settings: Settings) -> Service:
             ),
             Periodic(name="apply the trend formula", every=1.0, run=keeper.apply_once),
             Periodic(name="compute artifacts", every=0.2, run=runner.run_pending),
+            Periodic(name="schedules", every=1.0, run=scheduler.lead, role="scheduler"),
         ),
         router=read_api(
             database, formula, totals=totals, least_activity=settings.rising_least_activity
         ),
+        always=schedules_api(database, schedules),
         on_close=[totals.close],
     )

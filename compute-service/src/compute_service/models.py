@@ -190,3 +190,15 @@ ratings_by_decade = Table(
     Column("local_ratings", BigInteger, nullable=False),
     Column("local_avg", Double),
 )
+
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("cron", Text),
+    Column("done_until", DateTime(timezone=True), nullable=False),
+    Column("last_due", DateTime(timezone=True)),
+    Column("published_at", DateTime(timezone=True)),
+    Column("event_id", Text),
+    Column("job_id", Text),
+)

@@ -64,6 +64,10 @@ async def test_models_and_migrations_agree(database: Database) -> None:
         "INSERT INTO genre_stats_daily VALUES ('2026-01-02', 'Drama', 1, 0, 5, 2, 0, NULL)",
         "INSERT INTO ratings_by_decade VALUES ('2026-01-02', 1995, 1, 0, NULL, 0, NULL)",
         "INSERT INTO ratings_by_decade VALUES ('2026-01-02', 1990, 1, 0, NULL, 0, 5)",
+        "INSERT INTO schedules (name, done_until) VALUES ('Trending', now())",
+        "INSERT INTO schedules (name, cron, done_until) VALUES ('trending', '', now())",
+        "INSERT INTO schedules (name, done_until) VALUES ('trending', 'infinity')",
+        "INSERT INTO schedules (name, done_until, last_due) VALUES ('trending', now(), now())",
     ],
 )
 async def test_impossible_states_cannot_be_stored(database: Database, statement: str) -> None:
