@@ -176,7 +176,7 @@ def fill(url: str, films: int, views: int, now: datetime) -> None:
         cursor_factory=psycopg.ClientCursor,
     ) as connection:
         for statement in statements:
-            connection.execute(statement, parameters)
+            connection.execute(statement.encode(), parameters)
 
 
 def drawn(films: int, count: int, seed: int) -> list[Event[MovieViewed]]:
@@ -311,6 +311,7 @@ def main() -> int:
         postgres = stack.enter_context(PostgresServer(folder / "postgres", durable=True))
         rabbit = stack.enter_context(RabbitServer(folder / "rabbitmq"))
         costs: dict[int, float] = {}
+        url, now = "", datetime.now(UTC)
         for films in (*SMALLER, FILMS):
             url = postgres.create_database(f"scale_{films}")
             upgrade(url, package=PACKAGE, schema=SCHEMA)

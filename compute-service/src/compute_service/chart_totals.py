@@ -1,8 +1,8 @@
 """How many films a chart has under each filter, without counting a million of them each time.
 
 A count that takes no time is made whenever it is asked for, so small catalogues have exact totals.
-A slow one is remembered: for a while it is answered as it is, after that it is still answered, and
-made again in the background. Only the first to ask for it, or after a long time, waits.
+A slow one is remembered: for some seconds it is answered as it is, after that it is still answered,
+and made again in the background. Only who is the first to ask waits, or the first in a day.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from compute_service.charts import ChartFilter
 log = logging.getLogger(__name__)
 
 FRESH_SECONDS: Final = 10.0
-KEPT_SECONDS: Final = 600.0
+KEPT_SECONDS: Final = 86_400.0
 CHEAP_SECONDS: Final = 0.005
 MOST_FILTERS: Final = 1000
 # Counting a large chart keeps a processor busy that others need.

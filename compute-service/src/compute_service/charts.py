@@ -254,6 +254,7 @@ async def _walk(
     conditions = wanted.conditions()
     walked = _ranked(order, trends.c.movie_id, order.rank_key.label("rank_key"))
     if conditions:
+        await connection.execute(_LOOK_UP)
         top = walked.limit(steps).subquery()
         walked = (
             select(top.c.movie_id, top.c.rank_key)
@@ -261,7 +262,6 @@ async def _walk(
             .where(*conditions)
             .order_by(*order.by(top.c.rank_key, top.c.movie_id))
         )
-    await connection.execute(_LOOK_UP)
     page = walked.limit(limit).offset(offset).subquery()
     rows = await connection.execute(_described(order, page))
     return ChartPage([ChartEntry(*row) for row in rows], None)

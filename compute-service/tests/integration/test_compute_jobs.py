@@ -93,12 +93,21 @@ async def test_without_a_day_it_is_the_present_one(compute: Any) -> None:
 
 
 @pytest.mark.usefixtures("_three_films")
+async def test_of_the_first_day_of_the_calendar(compute: Any, api: httpx.AsyncClient) -> None:
+    job = await compute("all", "0001-01-01")
+    assert (job.state, job.error) == ("succeeded", None)
+    chart = (await api.get("/trending", params={"as_of": "0001-01-01"})).json()
+    assert (chart["date"], chart["total"]) == ("0001-01-01", 3)
+
+
+@pytest.mark.usefixtures("_three_films")
 async def test_a_job_that_fails_says_why_and_leaves_what_was_there(
     database: Database, compute: Any, deliver_all: Deliver, make: Any, api: httpx.AsyncClient
 ) -> None:
-    assert (await compute("all")).state == "succeeded"
+    today = make.now.date()
+    assert (await compute("all", today)).state == "succeeded"
     paths = ("/analytics/top-genres", "/analytics/ratings-by-decade", "/rising")
-    paths += (f"/trending?as_of={make.now.date()}",)
+    paths += (f"/trending?as_of={today}",)
     before = [(await api.get(path)).json() for path in paths]
     assert [genre["genre"] for genre in before[0]["items"]] == ["Drama", "War"]
 
@@ -118,7 +127,7 @@ async def test_a_job_that_fails_says_why_and_leaves_what_was_there(
                 "ADD CONSTRAINT no_comedy CHECK (genre <> 'Comedy') NOT VALID"
             )
         )
-    job = await compute("genre-stats")
+    job = await compute("genre-stats", today)
     assert job.state == "failed"
     assert 'violates check constraint "no_comedy"' in job.error
     assert [(await api.get(path)).json() for path in paths[:2]] == before[:2]
@@ -126,7 +135,7 @@ async def test_a_job_that_fails_says_why_and_leaves_what_was_there(
     assert len(told) == 3
 
     # What comes before the one that fails is new, what comes behind it is as it was.
-    job = await compute("all")
+    job = await compute("all", today)
     assert (job.state, job.done) == ("failed", 1)
     after = [(await api.get(path)).json() for path in paths]
     assert after[:2] == before[:2]
@@ -135,7 +144,7 @@ async def test_a_job_that_fails_says_why_and_leaves_what_was_there(
 
     async with database.transaction() as connection:
         await connection.execute(text("ALTER TABLE genre_stats_daily DROP CONSTRAINT no_comedy"))
-    assert (await compute("all")).state == "succeeded"
+    assert (await compute("all", today)).state == "succeeded"
     genres = (await api.get(paths[0])).json()["items"]
     assert [genre["genre"] for genre in genres] == ["Drama", "Comedy", "War"]
 
@@ -144,16 +153,17 @@ async def test_a_job_that_fails_says_why_and_leaves_what_was_there(
 async def test_readers_see_the_old_one_until_the_new_one_is_whole(
     compute: Any, deliver_all: Deliver, make: Any, api: httpx.AsyncClient
 ) -> None:
-    assert (await compute("all")).state == "succeeded"
+    today = make.now.date()
+    assert (await compute("all", today)).state == "succeeded"
     trending, genres, _ = compute.artifacts()
     await deliver_all([make.upserted("tmdb-4", genres=("Comedy",)), make.viewed("tmdb-4")])
     for artifact, path in (
         (genres, "/analytics/top-genres"),
-        (trending, f"/trending?as_of={make.now.date()}"),
+        (trending, f"/trending?as_of={today}"),
     ):
         before = (await api.get(path)).json()
         halting = Halting(artifact)
-        running = asyncio.create_task(compute(artifact.name, artifacts=[halting]))
+        running = asyncio.create_task(compute(artifact.name, today, artifacts=[halting]))
         async with asyncio.timeout(30):
             await halting.reached.wait()
             assert (await api.get(path)).json() == before

@@ -1,4 +1,5 @@
-"""The whole service with a real broker: what is published is counted, served and announced."""
+"""The whole service with a real broker: what is published is counted, served and announced,
+and what is asked for is computed."""
 
 import asyncio
 import socket
@@ -9,7 +10,7 @@ import httpx
 import pytest
 from compute_service.bootstrap import PACKAGE, SCHEMA, bootstrap
 from compute_service.settings import Settings
-from moviemetric_contracts import Event, TrendUpdated
+from moviemetric_contracts import ArtifactComputed, Event, RunCompute, TrendUpdated
 from service_kit import Outgoing, Service, Subscription
 from service_kit.consumer import Consumer
 from service_kit.migrations import upgrade
@@ -44,12 +45,17 @@ async def service(postgres_database: str, rabbit_vhost: str) -> AsyncGenerator[S
 
 async def test_views_become_ranks_and_announcements(service: Service, make: Any) -> None:
     announced: list[TrendUpdated] = []
+    computed: list[ArtifactComputed] = []
 
     async def note(events: Any, _work: Any) -> None:
-        announced.extend(event.data for event in events)
+        for event in events:
+            if isinstance(event.data, ArtifactComputed):
+                computed.append(event.data)
+            else:
+                announced.append(event.data)
 
     listening = Subscription[Event[Any]](
-        queue="test.trend-updated", accepts=(TrendUpdated,), handle=note
+        queue="test.listening", accepts=(TrendUpdated, ArtifactComputed), handle=note
     )
     await service.broker.declare(listening.queues())
     listener = Consumer(
@@ -73,5 +79,18 @@ async def test_views_become_ranks_and_announcements(service: Service, make: Any)
                 break
             await asyncio.sleep(0.05)
         assert (await client.get("/ready")).status_code == 200
+
+        run = make.of(RunCompute(job_id="compute-1", artifact="all"))
+        await service.broker.publish(Outgoing(run.data.EXCHANGE, run.type, run.to_bytes()))
+        while True:
+            job = (await client.get("/jobs/compute-1")).json()
+            if job.get("state") == "succeeded" and len(computed) == 3:
+                break
+            await asyncio.sleep(0.05)
+        assert (job["done"], job["total"]) == (3, 3)
+        assert {item.job_id for item in computed} == {"compute-1"}
+        day = str(computed[0].as_of)
+        chart = (await client.get("/trending", params={"as_of": day})).json()
+        assert [film["movie_id"] for film in chart["items"]] == ["tmdb-1", "tmdb-2"]
     await listener.stop()
     await asyncio.wait_for(listens, 10)

@@ -6,12 +6,11 @@ job, so that readers see the whole old one or the whole new one, and a job that 
 one as it was.
 """
 
+import datetime as dt
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
 from typing import Protocol
 
-from moviemetric_contracts.fields import CalendarDate
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 Write = Callable[[AsyncConnection], Awaitable[int]]
@@ -28,20 +27,20 @@ class Day:
             day.
     """
 
-    date: CalendarDate
-    until: datetime
+    date: dt.date
+    until: dt.datetime
 
     @classmethod
-    def of(cls, day: CalendarDate, now: datetime) -> "Day":
+    def of(cls, day: dt.date, now: dt.datetime) -> "Day":
         """A day that has begun.
 
         Raises:
             ValueError: it lies in the future.
         """
-        if day > now.astimezone(UTC).date():
+        if day > now.astimezone(dt.UTC).date():
             msg = f"as_of: {day} lies in the future"
             raise ValueError(msg)
-        end = datetime.combine(day, time(tzinfo=UTC)) + timedelta(days=1)
+        end = dt.datetime.combine(day, dt.time(tzinfo=dt.UTC)) + dt.timedelta(days=1)
         return cls(day, min(end, now))
 
 

@@ -171,9 +171,9 @@ _GENRES: Final = text(f"""
             ratings_sum + alias_ratings_sum AS ratings_sum
         FROM trends
         JOIN movies USING (movie_id),
-        unnest(genres, genre_keys) AS genre (spelling, key)
+        unnest(genres, genre_keys) WITH ORDINALITY AS genre (spelling, key, position)
         WHERE log_quality IS NOT NULL AND key <> ''
-        ORDER BY movie_id, key, spelling COLLATE "C"
+        ORDER BY movie_id, key, position
     )
     SELECT mode() WITHIN GROUP (ORDER BY spelling COLLATE "C") AS genre,
         count(*) AS volume,
