@@ -15,7 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
-from compute_service.artifacts import Day
+from compute_service.artifacts import Artifact, Day
 from compute_service.recommendation import repository
 from compute_service.recommendation.api import recommendations_api
 from compute_service.recommendation.artifact import Recommendations
@@ -103,12 +103,10 @@ def history(make: Any, users: int = 60) -> list[Event[Any]]:
     return did
 
 
-async def compute(
-    recommendations: Recommendations, database: Database, day: Day | None = None
-) -> int:
+async def compute(artifact: Artifact, database: Database, day: Day | None = None) -> int:
     """As the runner of jobs does it."""
     now = datetime.now(UTC)
-    write = await recommendations.prepare(day or Day.of(now.date(), now))
+    write = await artifact.prepare(day or Day.of(now.date(), now))
     async with database.transaction() as connection:
         return await write(connection)
 

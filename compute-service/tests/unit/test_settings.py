@@ -1,6 +1,7 @@
 """The formula as the environment describes it."""
 
 import pytest
+from compute_service.recommendation.orders import ModelSettings
 from compute_service.settings import Settings
 from compute_service.trend import TrendFormula
 from pydantic import ValidationError
@@ -42,4 +43,15 @@ def test_every_parameter_can_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_nonsensical_formula_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TREND_ACTIVITY_EXPONENT", "1.5")
     with pytest.raises(ValidationError, match=r"activity_exponent is 1\.5, it must be above 0"):
+        settings()
+
+
+def test_models_are_fitted_as_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings().model_settings() == ModelSettings()
+    wanted = ModelSettings(films=1000, dense_films=500, threads=1, view_weight=0.5)
+    for name in ("films", "dense_films", "threads", "view_weight"):
+        monkeypatch.setenv(f"RECOMMEND_{name.upper()}", str(getattr(wanted, name)))
+    assert settings().model_settings() == wanted
+    monkeypatch.setenv("RECOMMEND_VIEW_WEIGHT", "0")
+    with pytest.raises(ValidationError, match="recommend_view_weight"):
         settings()

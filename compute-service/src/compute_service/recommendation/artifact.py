@@ -34,11 +34,14 @@ _TOLD: Final = 4000  # bytes of what a failed process said that are kept
 class Recommendations:
     """See the module."""
 
-    name: Final = "recommendations"
-
     def __init__(self, database_url: str, settings: ModelSettings) -> None:
         self._database_url = database_url
         self._settings = settings
+
+    @property
+    def name(self) -> str:
+        """As `compute.run` names it."""
+        return "recommendations"
 
     async def prepare(self, day: Day) -> Write:
         """Fit a model of what happened before `day.until`; raises as `fit`."""

@@ -39,7 +39,7 @@ from compute_service.recommendation.repository import Content, Figures, SimilarF
 from compute_service.recommendation.taste import standing
 
 SCHEMA: Final = "compute"
-_NICENESS: Final = 10
+_NICENESS: Final = 5
 _PR_SET_PDEATHSIG: Final = 1
 
 
