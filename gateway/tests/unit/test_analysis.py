@@ -14,7 +14,7 @@ ARTIFACTS = ("trending", "genre-stats", "ratings-by-decade", "recommendations", 
 
 @pytest.mark.parametrize("artifact", ARTIFACTS)
 async def test_an_artifact_is_asked_for_as_a_job(
-    admin_api: httpx.AsyncClient, publisher: Any, artifact: str
+    admin_api: httpx.AsyncClient, publisher: Any, artifact: Any
 ) -> None:
     today = await admin_api.post(f"/api/v1/admin/compute/{artifact}")
     earlier = await admin_api.post(
