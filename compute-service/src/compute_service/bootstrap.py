@@ -19,6 +19,8 @@ from compute_service.artifacts import (
 from compute_service.chart_totals import ChartTotals
 from compute_service.handlers import TrendHandlers
 from compute_service.rebuild import FormulaKeeper
+from compute_service.recommendation.api import recommendations_api
+from compute_service.recommendation.artifact import Recommendations
 from compute_service.scheduling import Scheduler, schedules_api
 from compute_service.settings import Settings
 from compute_service.subscriptions import subscriptions
@@ -42,8 +44,13 @@ def bootstrap(settings: Settings) -> Service:
     keeper = FormulaKeeper(database, formula)
     schedules = settings.schedules()
     scheduler = Scheduler(database, schedules, source=NAME)
-    runs = ComputeRuns(_artifacts(database, formula, settings))
-    runner = JobRunner(database, source=NAME, runs={KIND: runs.run})
+    artifacts: Sequence[Artifact] = (
+        TrendingDaily(database, formula, size=settings.trend_chart_size),
+        GenreStatsDaily(database),
+        RatingsByDecade(database),
+        Recommendations(settings.database_url, settings.model_settings()),
+    )
+    runner = JobRunner(database, source=NAME, runs={KIND: ComputeRuns(artifacts).run})
     totals = ChartTotals(database)
     return Service(
         name=NAME,
@@ -64,29 +71,9 @@ def bootstrap(settings: Settings) -> Service:
     )
 
 
-# Recommendations bring NumPy, which a process that only keeps the schedules does without.
-
-
-def _artifacts(database: Database, formula: TrendFormula, settings: Settings) -> Sequence[Artifact]:
-    if "consumers" not in settings.roles:
-        return ()
-    from compute_service.recommendation.artifact import Recommendations
-
-    return (
-        TrendingDaily(database, formula, size=settings.trend_chart_size),
-        GenreStatsDaily(database),
-        RatingsByDecade(database),
-        Recommendations(settings.database_url, settings.model_settings()),
-    )
-
-
 def _router(
     database: Database, formula: TrendFormula, totals: ChartTotals, settings: Settings
-) -> APIRouter | None:
-    if "api" not in settings.roles:
-        return None
-    from compute_service.recommendation.api import recommendations_api
-
+) -> APIRouter:
     router = read_api(
         database, formula, totals=totals, least_activity=settings.rising_least_activity
     )
