@@ -154,7 +154,8 @@ def _content(film: Content) -> FilmContent:
 def _similar(recommender: Recommender, movie_ids: list[str]) -> Iterator[SimilarFilms]:
     for film in range(len(movie_ids)):
         items, scores, audience = recommender.neighbours(film, SIMILAR)
-        names = [movie_ids[item] for item in items.tolist()]
+        numbers: list[int] = items.tolist()
+        names = [movie_ids[number] for number in numbers]
         yield SimilarFilms(names, scores.tolist(), audience.tolist())
 
 

@@ -58,7 +58,7 @@ class Profile:
 
     films: int
     giver: Int
-    target: Int
+    target: Number
     value: Float
 
 
@@ -101,7 +101,7 @@ class Scorer:
         return Profile(
             len(rows),
             np.repeat(np.arange(len(rows)), lengths),
-            np.concatenate([np.empty(0, np.int64), *targets]),
+            np.concatenate([np.empty(0, np.int32), *targets]),
             np.concatenate([np.empty(0, np.float32), *values]),
         )
 
