@@ -1,6 +1,6 @@
 """The routes of recommendations."""
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import UTC, date, datetime
 from typing import Annotated, Final, Literal, NoReturn
 
@@ -18,7 +18,7 @@ from compute_service.recommendation.reader import (
     RecommendationReader,
     Suggestion,
 )
-from compute_service.recommendation.repository import Figures, FilmFilter
+from compute_service.recommendation.repository import CatalogueFilm, Figures, FilmFilter
 from compute_service.trend import TrendFormula, Window
 
 MAX_LIKES: Final = 50
@@ -82,6 +82,9 @@ class SuggestedFilm(BaseModel):
     reasons: list[Why]
 
 
+_SHOWN: Final = set(SuggestedFilm.model_fields) & {field.name for field in fields(CatalogueFilm)}
+
+
 class ModelFigures(BaseModel):
     """The model behind an answer: of which day it is, and what it was fitted from."""
 
@@ -136,11 +139,7 @@ def recommendations_api(
     def shown(suggestion: Suggestion, now: datetime) -> SuggestedFilm:
         film = suggestion.film
         return SuggestedFilm(
-            **{
-                name: value
-                for name, value in asdict(film).items()
-                if name in SuggestedFilm.model_fields
-            },
+            **{name: getattr(film, name) for name in _SHOWN},
             final_trend_score=formula.score(Window.DAY, film.rank_key, now),
             score=round(suggestion.score, 4),
             reasons=[_why(reason) for reason in suggestion.reasons],

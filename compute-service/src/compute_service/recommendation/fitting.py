@@ -153,13 +153,10 @@ def _content(film: Content) -> FilmContent:
 
 def _similar(recommender: Recommender, movie_ids: list[str]) -> Iterator[SimilarFilms]:
     for film in range(len(movie_ids)):
-        found = recommender.similar(film, SIMILAR)
-        items = [recommendation.item for recommendation in found]
-        yield SimilarFilms(
-            [movie_ids[item] for item in items],
-            [recommendation.score for recommendation in found],
-            recommender.audience_share(film, np.array(items, np.int64)).tolist(),
-        )
+        items, scores, audience = recommender.neighbours(film, SIMILAR)
+        numbers: list[int] = items.tolist()
+        names = [movie_ids[number] for number in numbers]
+        yield SimilarFilms(names, scores.tolist(), audience.tolist())
 
 
 def _peak_memory() -> int:

@@ -34,7 +34,7 @@ from compute_service.recommendation.taste import Liking, Taste
 MAX_SIMILAR: Final = 50
 MAX_PAGE: Final = 100
 MAX_OFFSET: Final = 100_000
-_POOL: Final = 200  # films among which diversity chooses
+_POOL: Final = 100  # films among which diversity chooses
 _SLACK: Final = 20  # more than are asked for, since some may have left the catalogue
 _CANDIDATES: Final = 200  # of each kind, where content decides
 _SEEDS: Final = 5  # films of a history that no model knows, and are looked at all the same
@@ -90,7 +90,8 @@ class _Ranked:
 
     Attributes:
         films, scores: best first.
-        because: of each film, the films of the history that speak for it, with their shares.
+        because: of each film of the page, the films of the history that speak for it, with their
+            shares.
     """
 
     films: list[CatalogueFilm]
@@ -170,7 +171,7 @@ class RecommendationReader:
     ) -> ForUser:
         """Films for a user, or for whoever likes these films, or both."""
         async with self._as_of_now() as connection:
-            liked = await repository.films_by_key(connection, likes)
+            liked = await repository.films_by_key(connection, likes) if likes else {}
             unknown = tuple(key for key in dict.fromkeys(likes) if key not in liked)
             taste = Taste.of(
                 {} if user_id is None else await repository.ratings_of(connection, user_id),
@@ -180,16 +181,16 @@ class RecommendationReader:
             )
             model = await repository.serving_model(connection)
             seen = taste.rated.union(taste.likes, () if include_seen else taste.viewed)
-            search = _Search(connection, taste, seen, wanted, offset + limit, diversity)
+            search = _Search(connection, taste, seen, wanted, offset, offset + limit, diversity)
             ranked = await self._ranked(search, model)
             page = slice(offset, offset + limit)
-            named = {key for because in ranked.because[page] for key, _ in because}
+            named = {key for because in ranked.because for key, _ in because}
             titles = await repository.films_by_key(connection, named) if named else {}
         best_score = max(ranked.scores, default=0.0)
         items = [
             Suggestion(film, _relative(score, best_score), _because(film, because, titles))
             for film, score, because in zip(
-                ranked.films[page], ranked.scores[page], ranked.because[page], strict=True
+                ranked.films[page], ranked.scores[page], ranked.because, strict=True
             )
         ]
         figures = None if model is None else model.figures
@@ -236,9 +237,10 @@ class RecommendationReader:
             possible[await repository.passing_numbers(connection, model_id, search.wanted)] = True
         possible[[number for key in search.seen for number in numbers.get(key, ())]] = False
         chosen, found = await self._in_catalogue(search, model, scores, possible)
-        parts = np.maximum(scorer.contributions(profile, np.array(found, np.int64)), 0)
         order = search.arranged(chosen, scores[found])
-        because = [_speaking_for(parts[:, place], films) for place in order]
+        page = np.array([found[place] for place in order[search.offset :]], np.int64)
+        parts = np.maximum(scorer.contributions(profile, page), 0)
+        because = [_speaking_for(part, films) for part in parts.T]
         return _Ranked(
             [chosen[place] for place in order],
             [float(scores[found[place]]) for place in order],
@@ -321,7 +323,7 @@ class RecommendationReader:
         return _Ranked(
             [close[place][0] for place in order],
             [close[place][1] for place in order],
-            [_speaking_for(close[place][2], liked) for place in order],
+            [_speaking_for(close[place][2], liked) for place in order[search.offset :]],
         )
 
     async def _close(
@@ -378,18 +380,19 @@ class RecommendationReader:
         return _Ranked(
             [scored[place][0] for place in order],
             [scored[place][1] for place in order],
-            [[] for _ in order],
+            [[] for _ in order[search.offset :]],
         )
 
 
 @dataclass(frozen=True, slots=True)
 class _Search:
-    """One request for films for a user; `count` are needed, up to the end of the page."""
+    """One request for films for a user: the page from `offset` up to `count`, exclusive."""
 
     connection: AsyncConnection
     taste: Taste
     seen: frozenset[str]
     wanted: FilmFilter
+    offset: int
     count: int
     diversity: float
 
@@ -403,16 +406,19 @@ class _Search:
 
     def arranged(self, films: Sequence[CatalogueFilm], scores: Float) -> list[int]:
         """The places of films, best first, in the order of the list."""
-        return _arranged(films, scores, self.diversity)
+        return _arranged(films, scores, self.diversity, self.count)
 
 
-def _arranged(films: Sequence[CatalogueFilm], scores: Float, diversity: float) -> list[int]:
-    places = list(range(len(films)))
+def _arranged(
+    films: Sequence[CatalogueFilm], scores: Float, diversity: float, count: int
+) -> list[int]:
+    """The places of the first `count` films of the list."""
     if not diversity:
-        return places
+        return list(range(min(count, len(films))))
     head = min(len(films), _POOL)
     likeness = alike([Traits.of(film) for film in films[:head]])
-    return [*diverse(scores[:head], likeness, head, diversity).tolist(), *places[head:]]
+    chosen: list[int] = diverse(scores[:head], likeness, min(head, count), diversity).tolist()
+    return [*chosen, *range(head, min(count, len(films)))]
 
 
 def _similar(
@@ -429,11 +435,12 @@ def _similar(
         [other for other, _, _ in entries],
         np.array([score for _, score, _ in entries], np.float32),
         diversity,
+        limit,
     )
     greatest = max((score for _, score, _ in entries), default=0.0)
     own = Traits.of(film)
     items: list[Suggestion] = []
-    for place in order[:limit]:
+    for place in order:
         other, score, share = entries[place]
         reasons = _in_common(own, Traits.of(other))
         if share >= _WORTH_TELL:

@@ -330,13 +330,14 @@ async def _copied(
 
     async def take(piece: bytes) -> None:
         nonlocal begun
-        *lines, begun = (begun + piece).split(b"\n")
-        for line in lines:
-            user, film, seconds, half_steps = line.decode().split("\t")
-            columns.users.append(users.setdefault(user, len(users)))
-            columns.films.append(films.setdefault(film, len(films)))
-            columns.moments.append(float(seconds))
-            columns.half_steps.append(int(half_steps))
+        whole, _, begun = (begun + piece).rpartition(b"\n")
+        if whole:
+            # tabs and ends of lines within a value come escaped
+            values = whole.decode().replace("\n", "\t").split("\t")
+            columns.users.extend([users.setdefault(user, len(users)) for user in values[::4]])
+            columns.films.extend([films.setdefault(film, len(films)) for film in values[1::4]])
+            columns.moments.extend(map(float, values[2::4]))
+            columns.half_steps.extend(map(int, values[3::4]))
 
     driver = await _driver(connection)
     await driver.copy_from_query(query, moment, output=take, timeout=_HOUR)

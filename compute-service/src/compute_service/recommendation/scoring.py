@@ -47,17 +47,19 @@ class FilmRow:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A history as scores see it, oldest first.
+    """What the films of a history give to others.
 
     Attributes:
-        rows: (n,) of the newest films.
-        short, long, share: (n,) what the weights and the closeness of each are multiplied with.
+        films: how many films of the history count.
+        giver: (n,) which of them gives, 0 for the oldest.
+        target: (n,) the film that it gives to.
+        value: (n,) how much.
     """
 
-    rows: Sequence[FilmRow]
-    short: Float
-    long: Float
-    share: Float
+    films: int
+    giver: Int
+    target: Number
+    value: Float
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,62 +78,51 @@ class Scorer:
     popularity: Float
 
     def profile(self, rows: Sequence[FilmRow], weights: Sequence[float] | Float) -> Profile:
-        """What the newest of these films, oldest first, count with these weights."""
+        """What the newest of these films, oldest first, give with these weights."""
         rows = rows[-RECENT:]
         weight = np.asarray(weights, np.float32)[-RECENT:]
-        linear = np.array([row.linear for row in rows], np.bool_)
         # how many later films there are, of those that the linear model knows
+        linear = np.array([row.linear for row in rows], np.bool_)
         later = np.cumsum(linear[::-1])[::-1] - linear
-        age = np.arange(len(rows))[::-1]
-        share = weight * np.exp2(-age / self.long)
+        short = (weight * np.exp2(-later / self.short)).astype(np.float32)
+        long = (weight * np.exp2(-later / self.long)).astype(np.float32)
+        share = weight * np.exp2(-np.arange(len(rows))[::-1] / self.long)
+        share = (share / max(float(share.sum()), 1e-12)).astype(np.float32)
+
+        targets: list[Number] = []
+        values: list[Float] = []
+        for place, row in enumerate(rows):
+            targets += row.targets, row.near
+            values += (
+                short[place] * row.short + long[place] * row.long,
+                share[place] * row.closeness,
+            )
+        lengths = [len(row.targets) + len(row.near) for row in rows]
         return Profile(
-            rows,
-            (weight * np.exp2(-later / self.short)).astype(np.float32),
-            (weight * np.exp2(-later / self.long)).astype(np.float32),
-            (share / max(float(share.sum()), 1e-12)).astype(np.float32),
+            len(rows),
+            np.repeat(np.arange(len(rows)), lengths),
+            np.concatenate([np.empty(0, np.int32), *targets]),
+            np.concatenate([np.empty(0, np.float32), *values]),
         )
 
     def scores(self, profile: Profile) -> Float:
         """(films,) a score of every film, those of the history included."""
-        films = len(self.popularity)
-        scores = np.float32(self.scale / (1 + len(profile.rows))) * self.popularity
-        if profile.rows:
-            targets = np.concatenate([row.targets for row in profile.rows])
-            values = np.concatenate(
-                [
-                    short * row.short + long * row.long
-                    for row, short, long in zip(
-                        profile.rows, profile.short, profile.long, strict=True
-                    )
-                ]
-            )
-            scores = scores + np.bincount(targets, values, films)
-            near = np.concatenate([row.near for row in profile.rows])
-            close = np.concatenate(
-                [
-                    share * row.closeness
-                    for row, share in zip(profile.rows, profile.share, strict=True)
-                ]
-            )
-            scores += np.bincount(near, close, films)
-        return scores.astype(np.float32)
+        popularity = np.float32(self.scale / (1 + profile.films)) * self.popularity
+        given = np.bincount(profile.target, profile.value, len(self.popularity))
+        return (popularity + given).astype(np.float32)
 
     def contributions(self, profile: Profile, items: Int) -> Float:
-        """(n, items) what each film of the history adds to the scores of these; its sum over the
-        history and the part of popularity are the score."""
+        """(films of the history, items) what each gives to the scores of these.
+
+        Their sum over the history and the part of popularity are the score.
+        """
         place = np.full(len(self.popularity), -1, np.int64)
         place[items] = np.arange(len(items))
-        parts = np.zeros((len(profile.rows), len(items)), np.float32)
-        for index, row in enumerate(profile.rows):
-            wanted = place[row.targets]
-            found = wanted >= 0
-            parts[index, wanted[found]] += (
-                profile.short[index] * row.short[found] + profile.long[index] * row.long[found]
-            )
-            wanted = place[row.near]
-            found = wanted >= 0
-            parts[index, wanted[found]] += profile.share[index] * row.closeness[found]
-        return parts
+        wanted = place[profile.target]
+        found = wanted >= 0
+        cells = profile.giver[found] * len(items) + wanted[found]
+        parts = np.bincount(cells, profile.value[found], profile.films * len(items))
+        return parts.reshape(profile.films, len(items)).astype(np.float32)
 
 
 def best(scores: Float, possible: Mask, count: int) -> Int:

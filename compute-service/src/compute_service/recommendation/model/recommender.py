@@ -141,14 +141,22 @@ class Recommender:
         possible[item] = False
         return self._chosen(scores, possible, count, diversity)
 
-    def audience_share(self, item: int, others: Int) -> Float:
-        """(n,) from 0 to 1: how much of what makes `others` like `item` is that people watch both,
-        rather than what the films are about."""
+    def neighbours(self, item: int, count: int) -> tuple[Int, Float, Float]:
+        """The films most like `item`, best first, as `similar` has them without more.
+
+        Returns:
+            (n,) each: their numbers, their scores, and how much of each score, from 0 to 1, is
+            that people watch both, rather than what the films are about.
+        """
         watched, near = self._likeness(item)
-        by_users = self.companionship[[item]].toarray().ravel()
-        by_audience = watched + np.where(by_users >= self._row(item), near, 0)
-        total = np.maximum(watched + near, np.float32(1e-12))
-        return np.clip(by_audience[others] / total[others], 0, 1).astype(np.float32)
+        scores = watched + near
+        possible = scores > 0
+        possible[item] = False
+        found = best(scores, possible, count)
+        by_users = _row_of(self.companionship, item)[found] >= self._row(item)[found]
+        by_audience = watched[found] + np.where(by_users, near[found], 0)
+        shares = np.clip(by_audience / scores[found], 0, 1)
+        return found, scores[found], shares.astype(np.float32)
 
     def _likeness(self, item: int) -> tuple[Float, Float]:
         """(items,) each: by the linear model, and by closeness; their sum is how alike films are.
@@ -211,7 +219,7 @@ class Recommender:
 
     def _row(self, item: int) -> Float:
         """(items,) the similarity of all films to one."""
-        return self.similarity[[item]].toarray().ravel()
+        return _row_of(self.similarity, item)
 
     def _chosen(
         self, scores: Float, possible: Mask, count: int, diversity: float
@@ -289,6 +297,13 @@ def fit(
         scale=_scale(linear, interactions.among(dense)),
         long=options.linear.long,
     )
+
+
+def _row_of(matrix: Similarity, row: int) -> Float:
+    values = np.zeros(int(matrix.shape[1]), np.float32)
+    cells = slice(matrix.indptr[row], matrix.indptr[row + 1])
+    values[matrix.indices[cells]] = matrix.data[cells]
+    return values
 
 
 def _recent(history: History) -> History:
