@@ -9,13 +9,22 @@ caller's transaction, and none commits.
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
+from functools import cache
 from typing import Any, Final
+from zlib import crc32
 
 from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from search_indexer.documents import CatalogueChange, Document, Removal, Trend
+from search_indexer.documents import (
+    CatalogueChange,
+    Document,
+    Figures,
+    Ratings,
+    Removal,
+    Trend,
+)
 from search_indexer.folding import fold, key_of_words, words
 
 # The longest text whose words are searched; tsvector has an upper bound of 1 MiB.
@@ -45,7 +54,7 @@ changed AS (
     INSERT INTO documents AS d (
         movie_id, revision, removed, tmdb_id, imdb_id, title, original_title, original_language,
         overview, people, keywords, genres, release_date, vote_average, vote_count, popularity,
-        poster_path, title_key, original_title_key, title_words, name_words, all_words)
+        poster_path, title_key, original_title_key, title_words, name_words, all_words, derived_by)
     SELECT movie_id, revision, title IS NULL, tmdb_id, imdb_id, title, original_title,
         original_language, overview, COALESCE(people, '{}'), COALESCE(keywords, '{}'),
         COALESCE(genres, '{}'), release_date, vote_average, COALESCE(vote_count, 0),
@@ -54,7 +63,8 @@ changed AS (
         CAST(COALESCE(title_words, '') AS tsvector),
         CAST(COALESCE(name_words, '') AS tsvector),
         CAST(COALESCE(name_words, '') AS tsvector)
-            || to_tsvector('pg_catalog.english', COALESCE(prose, ''))
+            || to_tsvector('pg_catalog.english', COALESCE(prose, '')),
+        CAST(:derived_by AS bigint)
     FROM rows
     ORDER BY movie_id
     ON CONFLICT (movie_id) DO UPDATE SET
@@ -67,7 +77,8 @@ changed AS (
         vote_count = excluded.vote_count, popularity = excluded.popularity,
         poster_path = excluded.poster_path, title_key = excluded.title_key,
         original_title_key = excluded.original_title_key, title_words = excluded.title_words,
-        name_words = excluded.name_words, all_words = excluded.all_words
+        name_words = excluded.name_words, all_words = excluded.all_words,
+        derived_by = excluded.derived_by
     WHERE d.revision < excluded.revision
     RETURNING movie_id, removed
 ),
@@ -126,18 +137,43 @@ ON CONFLICT (movie_id) DO UPDATE SET
     version = excluded.version, not_before = '-infinity', error = NULL
 """)
 
-_PENDING: Final = text("""
-SELECT c.movie_id, c.version, c.whole_document, COALESCE(l.shown, false) AS shown,
-    d.revision, d.tmdb_id, d.imdb_id, d.title, d.original_title, d.original_language, d.overview,
-    d.people, d.keywords, d.genres, d.release_date, d.vote_average, d.vote_count, d.popularity,
-    d.poster_path, l.trend_revision, l.score, l.rank_key, l.views
+_STORE_RATINGS: Final = text("""
+WITH changed AS (
+    INSERT INTO listing AS l (movie_id, ratings_revision, local_ratings, local_mean)
+    SELECT * FROM unnest(
+        CAST(:movie_ids AS text[]), CAST(:revisions AS bigint[]),
+        CAST(:counts AS bigint[]), CAST(:means AS double precision[])
+    ) AS r (movie_id, ratings_revision, local_ratings, local_mean)
+    ORDER BY movie_id
+    ON CONFLICT (movie_id) DO UPDATE SET
+        ratings_revision = excluded.ratings_revision, local_ratings = excluded.local_ratings,
+        local_mean = excluded.local_mean
+    WHERE l.ratings_revision < excluded.ratings_revision
+    RETURNING movie_id
+)
+INSERT INTO index_changes AS c (movie_id, version, whole_document)
+SELECT movie_id, nextval('index_change_versions'), false FROM changed ORDER BY movie_id
+ON CONFLICT (movie_id) DO UPDATE SET
+    version = excluded.version, not_before = '-infinity', error = NULL
+""")
+
+FACTS: Final = """
+    d.revision, d.removed, d.tmdb_id, d.imdb_id, d.title, d.original_title, d.original_language,
+    d.overview, d.people, d.keywords, d.genres, d.release_date, d.vote_average, d.vote_count,
+    d.popularity, d.poster_path, l.trend_revision, l.score, l.rank_key, l.views,
+    l.ratings_revision, l.local_ratings, l.local_mean
+"""
+
+_PENDING: Final = text(f"""
+SELECT c.movie_id, c.version, c.whole_document, 
+    d.movie_id IS NOT NULL AND NOT d.removed AS shown, {FACTS}
 FROM (
     SELECT * FROM index_changes WHERE not_before <= now() ORDER BY version LIMIT :limit
 ) AS c
 LEFT JOIN documents d USING (movie_id)
 LEFT JOIN listing l USING (movie_id)
 ORDER BY c.version
-""")
+""")  # noqa: S608 -- made of constants; values are bound
 
 _IS_PENDING: Final = text("SELECT EXISTS (SELECT FROM index_changes WHERE not_before <= now())")
 
@@ -153,10 +189,13 @@ WHERE movie_id = :movie_id AND version = :version
 """)
 
 _ADOPT_INDEX: Final = text("""
+WITH before AS MATERIALIZED (SELECT * FROM index_state WHERE engine = :engine)
 INSERT INTO index_state AS s (engine, identity) VALUES (:engine, :identity)
-ON CONFLICT (engine) DO UPDATE SET identity = excluded.identity
+ON CONFLICT (engine) DO UPDATE SET
+    identity = excluded.identity, next_identity = NULL,
+    filled = s.filled AND s.next_identity IS NOT DISTINCT FROM excluded.identity
 WHERE s.identity <> excluded.identity
-RETURNING engine
+RETURNING (SELECT next_identity FROM before) IS DISTINCT FROM identity AS unknown
 """)
 
 _MARK_ALL: Final = text("""
@@ -174,7 +213,36 @@ ON CONFLICT (engine) DO UPDATE SET
     lease_holder = excluded.lease_holder, lease_until = excluded.lease_until
 WHERE s.lease_holder = excluded.lease_holder OR s.lease_until IS NULL
     OR s.lease_until < clock_timestamp()
-RETURNING engine
+RETURNING rebuilt_by
+""")
+
+_MARK: Final = text("""
+INSERT INTO index_changes AS c (movie_id, version, whole_document)
+SELECT movie_id, nextval('index_change_versions'), true
+FROM unnest(CAST(:movie_ids AS text[])) AS m (movie_id)
+ORDER BY movie_id
+ON CONFLICT (movie_id) DO UPDATE SET
+    version = excluded.version, whole_document = true, not_before = '-infinity', error = NULL
+""")
+
+_MARK_FILLED: Final = text("""
+UPDATE index_state SET filled = true WHERE engine = :engine AND NOT filled
+""")
+
+_IS_FILLED: Final = text("SELECT filled FROM index_state WHERE engine = :engine")
+
+_SET_REBUILT_BY: Final = text("""
+UPDATE index_state SET rebuilt_by = :job_id, next_identity = NULL WHERE engine = :engine
+""")
+
+_EXPECT_NEXT: Final = text("""
+UPDATE index_state SET next_identity = :identity WHERE engine = :engine
+""")
+
+_ENDED_REBUILD: Final = text("""
+SELECT s.rebuilt_by FROM index_state s LEFT JOIN jobs j ON j.job_id = s.rebuilt_by
+WHERE s.engine = :engine AND s.rebuilt_by IS NOT NULL
+    AND (j.job_id IS NULL OR j.finished_at IS NOT NULL)
 """)
 
 _GIVE_LEASE_BACK: Final = text("""
@@ -183,19 +251,49 @@ WHERE engine = :engine AND lease_holder = :holder
 """)
 
 
+_TELLING: Final = tuple(
+    Document(
+        movie_id=f"tmdb-{number}",
+        revision=1,
+        tmdb_id=number,
+        imdb_id=None,
+        title=title,
+        original_title=original_title,
+        original_language="en",
+        overview="Zwölf Jahre später, in Łódź: it's the 1990s.",
+        people=("Zoë Kravitz", "Þórunn Ósk", "İbrahim Çelikkol"),
+        keywords=("sci-fi", "based on novel"),
+        genres=("Science Fiction", "Comédie"),
+        release_date=date(1999, 12, 31),
+        vote_average=7.5,
+        vote_count=10,
+        popularity=1.0,
+        poster_path=None,
+    )
+    for number, (title, original_title) in enumerate(
+        (
+            ("The Fabulous Destiny of Amélie", "Le Fabuleux Destin d'Amélie Poulain"),
+            ("Fast & Furious 9: A Spider-Man", "千と千尋の神隠し"),
+            ("Ocean’s Eleven ½", "Смешарики. हिन्दी"),
+        ),
+        start=1,
+    )
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingChange:
     """A film whose copy in the external index is behind `version`.
 
-    `document` is None when the film must not be found (any more). Unless `whole_document`, only the
-    trend has changed.
+    `document` is None when the film must not be found (any more). Unless `whole_document`, only
+    figures have changed.
     """
 
     movie_id: str
     version: int
     whole_document: bool
     document: Document | None
-    trend: Trend | None
+    figures: Figures
 
 
 async def store_catalogue_changes(
@@ -207,7 +305,7 @@ async def store_catalogue_changes(
     vocabulary: set[str] = set()
     rows = json.dumps([_row_of(change, vocabulary) for change in changes])
     await connection.execute(_STORE_FACET_GROUPS, {"rows": rows})
-    await connection.execute(_STORE_DOCUMENTS, {"rows": rows})
+    await connection.execute(_STORE_DOCUMENTS, {"rows": rows, "derived_by": derivation()})
     await connection.execute(_STORE_WORDS, {"words": [w for w in vocabulary if len(w) > 2]})
 
 
@@ -227,6 +325,21 @@ async def store_trends(connection: AsyncConnection, trends: Sequence[Trend]) -> 
     )
 
 
+async def store_ratings(connection: AsyncConnection, ratings: Sequence[Ratings]) -> None:
+    """As `store_trends`, for ratings."""
+    if not ratings:
+        return
+    await connection.execute(
+        _STORE_RATINGS,
+        {
+            "movie_ids": [entry.movie_id for entry in ratings],
+            "revisions": [entry.revision for entry in ratings],
+            "counts": [entry.count for entry in ratings],
+            "means": [entry.mean for entry in ratings],
+        },
+    )
+
+
 async def pending_changes(connection: AsyncConnection, limit: int) -> list[PendingChange]:
     """What the external index has to be told next, oldest change first."""
     rows = (await connection.execute(_PENDING, {"limit": limit})).mappings()
@@ -235,8 +348,8 @@ async def pending_changes(connection: AsyncConnection, limit: int) -> list[Pendi
             movie_id=row["movie_id"],
             version=row["version"],
             whole_document=row["whole_document"],
-            document=_document_from(row) if row["shown"] else None,
-            trend=_trend_from(row),
+            document=document_from(row) if row["shown"] else None,
+            figures=figures_from(row),
         )
         for row in rows
     ]
@@ -275,27 +388,82 @@ async def postpone(
 
 
 async def adopt_index(connection: AsyncConnection, *, engine: str, identity: str) -> bool:
-    """True when this index was not known: then every document is to be sent to it."""
+    """True when this index was not known: then every document is to be sent to it.
+
+    An index that a rebuild was about to swap in is known, and has everything.
+    """
     adopted = await connection.execute(_ADOPT_INDEX, {"engine": engine, "identity": identity})
-    if adopted.first() is None:
+    row = adopted.first()
+    if row is None or not row.unknown:
         return False
     await connection.execute(_MARK_ALL)
     return True
 
 
+async def mark(connection: AsyncConnection, movie_ids: Sequence[str]) -> None:
+    """The external index is to be told of these films again, whether they are there or not."""
+    await connection.execute(_MARK, {"movie_ids": list(movie_ids)})
+
+
+async def mark_filled(connection: AsyncConnection, engine: str) -> None:
+    """The index has had every document; from now on it may answer searches."""
+    await connection.execute(_MARK_FILLED, {"engine": engine})
+
+
+async def is_filled(connection: AsyncConnection, engine: str) -> bool:
+    """Whether the index has had every document since it was created."""
+    return bool((await connection.execute(_IS_FILLED, {"engine": engine})).scalar_one_or_none())
+
+
+async def set_rebuilt_by(connection: AsyncConnection, *, engine: str, job_id: str | None) -> None:
+    """From now on, changes go to a second index too, which this job fills; None: not any more."""
+    await connection.execute(_SET_REBUILT_BY, {"engine": engine, "job_id": job_id})
+
+
+async def expect_next(connection: AsyncConnection, *, engine: str, identity: str) -> None:
+    """The index with this identity is about to be swapped in, and has everything."""
+    await connection.execute(_EXPECT_NEXT, {"engine": engine, "identity": identity})
+
+
+async def ended_rebuild(connection: AsyncConnection, engine: str) -> str | None:
+    """The job that was filling a second index and has ended without swapping it in."""
+    return (
+        await connection.execute(_ENDED_REBUILD, {"engine": engine})
+    ).scalar_one_or_none()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The right to write to the index. `rebuilt_by`: the job that fills a second one, if any."""
+
+    rebuilt_by: str | None
+
+
 async def take_lease(
     connection: AsyncConnection, *, engine: str, holder: str, duration: timedelta
-) -> bool:
-    """Takes or prolongs the right to write to the index; False while another process has it."""
+) -> Lease | None:
+    """Takes or prolongs the right to write to the index; None while another process has it."""
     taken = await connection.execute(
         _TAKE_LEASE, {"engine": engine, "holder": holder, "duration": duration}
     )
-    return taken.first() is not None
+    row = taken.first()
+    return None if row is None else Lease(rebuilt_by=row.rebuilt_by)
 
 
 async def give_lease_back(connection: AsyncConnection, *, engine: str, holder: str) -> None:
     """Lets another process write at once."""
     await connection.execute(_GIVE_LEASE_BACK, {"engine": engine, "holder": holder})
+
+
+@cache
+def derivation() -> int:
+    """Names the rules by which searched columns are derived, on 32 bits.
+
+    It changes with the statement that derives them, and with what folding makes of a few texts. A
+    row that was derived by other rules may be found differently than it should be.
+    """
+    made = [_row_of(document, set[str]()) for document in _TELLING]
+    return crc32(f"{_STORE_DOCUMENTS.text}{json.dumps(made)}".encode())
 
 
 def _row_of(change: CatalogueChange, vocabulary: set[str]) -> dict[str, Any]:
@@ -351,7 +519,8 @@ def _tsvector(parts: Iterable[str]) -> str:
     return " ".join(f"'{word}'" for word in dict.fromkeys(parts))
 
 
-def _document_from(row: RowMapping) -> Document:
+def document_from(row: RowMapping) -> Document:
+    """The document in a row with `FACTS`."""
     return Document(
         movie_id=row["movie_id"],
         revision=row["revision"],
@@ -372,13 +541,22 @@ def _document_from(row: RowMapping) -> Document:
     )
 
 
-def _trend_from(row: RowMapping) -> Trend | None:
-    if not row["trend_revision"]:
-        return None
-    return Trend(
-        movie_id=row["movie_id"],
-        revision=row["trend_revision"],
-        score=row["score"],
-        rank_key=row["rank_key"],
-        views=row["views"],
-    )
+def figures_from(row: RowMapping) -> Figures:
+    """The figures in a row with `FACTS`."""
+    trend = ratings = None
+    if row["trend_revision"]:
+        trend = Trend(
+            movie_id=row["movie_id"],
+            revision=row["trend_revision"],
+            score=row["score"],
+            rank_key=row["rank_key"],
+            views=row["views"],
+        )
+    if row["ratings_revision"]:
+        ratings = Ratings(
+            movie_id=row["movie_id"],
+            revision=row["ratings_revision"],
+            count=row["local_ratings"],
+            mean=row["local_mean"],
+        )
+    return Figures(trend=trend, ratings=ratings)
