@@ -32,6 +32,14 @@ _APOSTROPHES: Final = re.compile(r"['\u2019\u02bc`\u00b4]")
 _IDEOGRAPH: Final = re.compile(r"[\u3041-\u3096\u30a1-\u30fa\u30fc\u3400-\u4dbf\u4e00-\u9fff]")
 
 
+# A letter or digit and what follows it within a word: marks, and apostrophes before a letter.
+_WORD: Final = re.compile(
+    r"[\u3041-\u3096\u30a1-\u30fa\u30fc\u3400-\u4dbf\u4e00-\u9fff]"
+    r"|(?:(?![\u3041-\u3096\u30a1-\u30fa\u30fc\u3400-\u4dbf\u4e00-\u9fff])[^\W_]"
+    r"(?:['\u2019\u02bc`\u00b4](?=[^\W_]))?[\u0300-\u036f\u0900-\u0dff]*)+"
+)
+_UNSTORABLE: Final = re.compile(r"[\x00\ud800-\udfff]")
+
 # The same for text of nothing but ASCII, which most words are, without looking at every letter.
 _ASCII: Final = str.maketrans(
     {chr(code): chr(code) if chr(code).isalnum() else " " for code in range(128)}
@@ -67,6 +75,16 @@ def _fold_any(text: str) -> str:
     bare = unicodedata.normalize("NFC", bare).casefold().translate(_PLAIN_LETTERS)
     spaced = "".join(character if _is_word_character(character) else " " for character in bare)
     return _IDEOGRAPH.sub(r" \g<0> ", spaced)
+
+
+def word_spans(text: str) -> list[tuple[int, int]]:
+    """Where the words of a text as it was written begin and end: `Ocean's 11` → (0, 7), (8, 10)."""
+    return [match.span() for match in _WORD.finditer(text)]
+
+
+def storable(text: str) -> str:
+    """The text with what no database or JSON document can hold replaced: NUL, half surrogates."""
+    return _UNSTORABLE.sub("\ufffd", text)
 
 
 def words(text: str) -> list[str]:

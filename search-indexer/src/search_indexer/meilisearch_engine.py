@@ -1,18 +1,14 @@
 """The search engine for production: Meilisearch, through its Python SDK.
 
 Writes in Meilisearch are tasks that succeed or fail later, so each is followed to its end before
-the change counts as done. A search asks for a numbered page, because only then is Meilisearch's
-total exact; a window that is no page is cut out of the smallest page that holds it.
-
-Filters are a list of conditions, every one made by `condition`, and never text that came from
-outside: a string is quoted there, and genres are compared by their folded form.
+the change counts as done. What is asked of it is in `meilisearch_search`.
 """
 
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, cast
 
 from httpx2 import HTTPError
 from meilisearch_python_sdk import AsyncClient, AsyncIndex
@@ -20,123 +16,22 @@ from meilisearch_python_sdk.errors import (
     MeilisearchApiError,
     MeilisearchError,
 )
-from meilisearch_python_sdk.models.search import SearchResults
-from meilisearch_python_sdk.models.settings import (
-    Faceting,
-    MeilisearchSettings,
-    MinWordSizeForTypos,
-    Pagination,
-    TypoTolerance,
-)
 from meilisearch_python_sdk.models.task import TaskInfo
 from service_kit import Outage
 
 from search_indexer.documents import Document, Trend
 from search_indexer.engine import (
     ChangeRefusedError,
-    Facets,
-    SearchHit,
     SearchRequest,
     SearchResult,
+    Suggestions,
 )
-from search_indexer.folding import ARTICLES, fold, without_article
+from search_indexer.folding import fold, without_article
+from search_indexer.meilisearch_search import SETTINGS, complete, find
 
 NAME: Final = "Meilisearch"
 
 _REQUEST_TIMEOUT: Final = 10
-_SHOWN: Final = [
-    "movie_id",
-    "tmdb_id",
-    "imdb_id",
-    "title",
-    "original_title",
-    "original_language",
-    "release_date",
-    "genres",
-    "vote_average",
-    "vote_count",
-    "popularity",
-    "poster_path",
-    "final_trend_score",
-    "views",
-]
-SETTINGS: Final = MeilisearchSettings(
-    # `bare_title` lets a query without the article be the exact title.
-    searchable_attributes=[
-        "title",
-        "bare_title",
-        "original_title",
-        "people",
-        "keywords",
-        "overview",
-    ],
-    filterable_attributes=[
-        "genres",
-        "genre_keys",
-        "year",
-        "decade",
-        "original_language",
-        "vote_average",
-        "vote_count",
-    ],
-    sortable_attributes=["release_date", "vote_average", "rank_key", "popularity"],
-    displayed_attributes=[*_SHOWN, "revision"],
-    ranking_rules=[
-        "words",
-        "typo",
-        "attributeRank",
-        "exactness",
-        "proximity",
-        "wordPosition",
-        "sort",
-        "rank_key:desc",
-        "popularity:desc",
-    ],
-    stop_words=sorted(ARTICLES),
-    typo_tolerance=TypoTolerance(
-        enabled=True,
-        disable_on_numbers=True,
-        min_word_size_for_typos=MinWordSizeForTypos(one_typo=4, two_typos=8),
-    ),
-    faceting=Faceting(max_values_per_facet=1000, sort_facet_values_by={"*": "count"}),
-    pagination=Pagination(max_total_hits=1_000_000),
-)
-
-Operator = Literal["=", ">="]
-
-
-def condition(attribute: str, operator: Operator, value: str | float) -> str:
-    """One condition of a filter. A string value is quoted so that it cannot end its quotes."""
-    if isinstance(value, str):
-        # Only a quote needs an escape, and a backslash is one only before it; so a backslash is
-        # doubled too, or one at the end would take the closing quote with it.
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'{attribute} {operator} "{escaped}"'
-    return f"{attribute} {operator} {value!r}"
-
-
-def filter_of(request: SearchRequest) -> list[str | list[str]]:
-    """The conditions a hit must all meet."""
-    conditions: list[str | list[str]] = [
-        condition("genre_keys", "=", fold(genre)) for genre in request.genres
-    ]
-    if request.year is not None:
-        conditions.append(condition("year", "=", request.year))
-    if request.language is not None:
-        conditions.append(condition("original_language", "=", request.language))
-    if request.min_rating is not None:
-        conditions.append(condition("vote_average", ">=", request.min_rating))
-    if request.min_votes is not None:
-        conditions.append(condition("vote_count", ">=", request.min_votes))
-    return conditions
-
-
-def page_window(offset: int, limit: int) -> tuple[int, int, int]:
-    """The smallest page that holds a window: (page number from 1, page size, items to skip)."""
-    size = limit
-    while offset % size + limit > size:
-        size += 1
-    return offset // size + 1, size, offset % size
 
 
 class MeilisearchEngine:
@@ -172,32 +67,13 @@ class MeilisearchEngine:
 
     async def search(self, request: SearchRequest) -> SearchResult:
         """The films that fit, best first; equally good ones by trend."""
-        if request.is_unanswerable:
-            return SearchResult()
-        page, size, skip = page_window(request.offset, request.limit)
         async with _outages():
-            answer = await self._index.search(  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] -- hits are of any type
-                request.q,
-                page=page,
-                hits_per_page=size,
-                filter=filter_of(request),
-                facets=["genres", "decade", "original_language"],
-                attributes_to_retrieve=_SHOWN,
-                matching_strategy="all",
-            )
-        found = cast("SearchResults[dict[str, Any]]", answer)
-        facets: Mapping[str, Mapping[str, int]] = found.facet_distribution or {}
-        return SearchResult(
-            hits=[
-                SearchHit.from_json(fields) for fields in found.hits[skip : skip + request.limit]
-            ],
-            total=found.total_hits or 0,
-            facets=Facets(
-                genre=facets.get("genres", {}),
-                decade=facets.get("decade", {}),
-                language=facets.get("original_language", {}),
-            ),
-        )
+            return await find(self._index, request)
+
+    async def suggest(self, prefix: str, limit: int) -> Suggestions:
+        """Titles and people that begin so, likeliest first."""
+        async with _outages():
+            return await complete(self._index, prefix, limit)
 
     async def index(self, documents: Sequence[tuple[Document, Trend | None]]) -> None:
         """Adds documents, or replaces them whole."""

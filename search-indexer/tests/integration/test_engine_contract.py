@@ -233,7 +233,7 @@ FILTERS: list[tuple[dict[str, Any], Callable[[Movie], bool]]] = [
     ({"genres": ("drama",)}, lambda f: "Drama" in f.genres),
     ({"genres": ("SCIENCE FICTION",)}, lambda f: "Science Fiction" in f.genres),
     ({"genres": ("Drama", "Comedy")}, lambda f: {"Drama", "Comedy"} <= set(f.genres)),
-    ({"year": 1999}, lambda f: f.release_date is not None and f.release_date.year == 1999),
+    ({"year_from": 1999, "year_to": 1999}, lambda f: f.release_date is not None and f.release_date.year == 1999),
     ({"language": "fr"}, lambda f: f.original_language == "fr"),
     ({"language": "FR"}, lambda f: f.original_language == "fr"),
     ({"min_rating": 7.9}, lambda f: f.vote_average is not None and f.vote_average >= 7.9),
@@ -298,7 +298,7 @@ async def test_pages_are_windows_of_one_list(engine: SearchEngine, query: str) -
 
 async def test_words_and_filters_go_together(engine: SearchEngine) -> None:
     """A filter narrows what the words found."""
-    found = await engine.search(SearchRequest(q="nolan", year=2008))
+    found = await engine.search(SearchRequest(q="nolan", year_from=2008, year_to=2008))
     assert titles(found) == ["The Dark Knight"]
     assert dict(found.facets.decade) == {"2000": 1}
 
