@@ -29,6 +29,8 @@ class Hit(BaseModel):
     poster_path: str | None
     final_trend_score: float | None
     views: int
+    local_ratings: int
+    local_mean: float | None
 
 
 class MarkedHit(Hit):

@@ -1,18 +1,17 @@
 """The port between this service and a search engine.
 
 Two adapters stand behind it and pass one test suite: PostgreSQL, whose index is this service's own
-tables, and Meilisearch, which is also an `ExternalIndex` that has to be told of every change.
+tables, and Meilisearch, whose index is an `ExternalIndex` that has to be told of every change.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any, Final, Literal, Protocol, runtime_checkable
+from typing import Any, Final, Literal, Protocol
 
-from search_indexer.documents import Document, Trend
+from search_indexer.documents import Document, Figures, Stamp
 from search_indexer.folding import query_words
-
 
 _LANGUAGE: Final = re.compile(r"[A-Za-z0-9_-]{1,20}")
 
@@ -73,7 +72,10 @@ else escaped. Of people and keywords those that match, of the overview a part.""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchHit:
-    """A film as lists show it. Trend fields are None and 0 while no trend is known."""
+    """A film as lists show it. Figures are None and 0 while nothing is known.
+
+    `local_ratings` and `local_mean` are what this system's own users think.
+    """
 
     movie_id: str
     tmdb_id: int | None
@@ -89,6 +91,8 @@ class SearchHit:
     poster_path: str | None
     final_trend_score: float | None
     views: int
+    local_ratings: int = 0
+    local_mean: float | None = None
     highlights: Highlights | None = None
 
     @classmethod
@@ -112,6 +116,8 @@ class SearchHit:
             poster_path=fields["poster_path"],
             final_trend_score=fields.get("final_trend_score"),
             views=fields.get("views") or 0,
+            local_ratings=fields.get("local_ratings") or 0,
+            local_mean=fields.get("local_mean"),
             highlights=highlights,
         )
 
@@ -192,12 +198,12 @@ class SearchEngine(Protocol):
         ...
 
 
-@runtime_checkable
-class ExternalIndex(SearchEngine, Protocol):
-    """An engine with a store of its own. A method returns once the change can be searched.
+class DocumentIndex(Protocol):
+    """A store of documents outside of the database. A write returns once it can be searched.
 
-    Each method may be repeated with the same arguments. `index`, `remove` and `update_trends` raise
-    `ChangeRefusedError` when the engine says that the request itself is wrong.
+    Each method may be repeated with the same arguments, and raises `Outage` while the engine is
+    away. `index`, `remove` and `update_figures` raise `ChangeRefusedError` when the engine says
+    that the request itself is wrong.
     """
 
     async def ensure_ready(self) -> str:
@@ -207,7 +213,11 @@ class ExternalIndex(SearchEngine, Protocol):
         """
         ...
 
-    async def index(self, documents: Sequence[tuple[Document, Trend | None]]) -> None:
+    async def identity(self) -> str | None:
+        """As `ensure_ready` returns it; None while there is no index."""
+        ...
+
+    async def index(self, documents: Sequence[tuple[Document, Figures]]) -> None:
         """Adds documents, or replaces them whole."""
         ...
 
@@ -215,6 +225,45 @@ class ExternalIndex(SearchEngine, Protocol):
         """Takes documents out; unknown ones are no error."""
         ...
 
-    async def update_trends(self, trends: Sequence[Trend]) -> None:
-        """Changes the trend of documents that are there; others are left out, not created."""
+    async def update_figures(self, figures: Sequence[tuple[str, Figures]]) -> None:
+        """Changes figures of documents that are there; others are left out, not created."""
+        ...
+
+    async def count(self) -> int:
+        """How many documents there are."""
+        ...
+
+    async def stamps(self, movie_ids: Sequence[str]) -> Mapping[str, Stamp]:
+        """Which state of these films the index holds; those it does not hold are left out."""
+        ...
+
+    async def page_of_ids(self, offset: int, limit: int) -> Sequence[str]:
+        """Keys of the documents, in an order of the index's own."""
+        ...
+
+    async def drop(self) -> None:
+        """Deletes the index, if there is one."""
+        ...
+
+
+class ExternalIndex(DocumentIndex, Protocol):
+    """The index that searches use, which another can take the place of."""
+
+    def successor(self) -> DocumentIndex:
+        """The index that a rebuild fills, whether it is there or not."""
+        ...
+
+    async def swap_in_successor(self, identity: str) -> None:
+        """Puts the successor, with this identity, in the place of this index, all at once.
+
+        Nothing happens when that was done already. The old index is the successor then.
+        """
+        ...
+
+    async def health(self) -> None:
+        """Returns when the engine answers."""
+        ...
+
+    async def close(self) -> None:
+        """Lets go of connections."""
         ...

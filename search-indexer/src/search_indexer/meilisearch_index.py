@@ -20,8 +20,8 @@ from search_indexer.documents import Document, Figures, Ratings, Stamp, Trend
 from search_indexer.engine import DocumentIndex
 from search_indexer.folding import fold, without_article
 from search_indexer.meilisearch_calls import NAME, finish, outages
-from search_indexer.meilisearch_engine import SETTINGS
 from search_indexer.meilisearch_keys import ensure_keys, indexing_key, search_key
+from search_indexer.meilisearch_search import SETTINGS
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +81,10 @@ class MeilisearchIndex:
         specs = (search_key(self._uid), indexing_key(self._uid))
         async with AsyncClient(self._url, self._master_key, timeout=_REQUEST_TIMEOUT) as client:
             await ensure_keys(client, specs)
+
+    async def identity(self) -> str | None:
+        """When the index was created; None while there is none."""
+        return await self._live.identity()
 
     async def index(self, documents: Sequence[tuple[Document, Figures]]) -> None:
         """Adds documents, or replaces them whole."""
@@ -166,13 +170,13 @@ class _Documents:
             return identity
 
     async def identity(self) -> str | None:
-        """When the index was created; None when there is none."""
-        try:
-            info = await self._client.get_index(self._uid)
-        except MeilisearchApiError as error:
-            if error.code != "index_not_found":
-                raise
-            return None
+        async with outages():
+            try:
+                info = await self._client.get_index(self._uid)
+            except MeilisearchApiError as error:
+                if error.code != "index_not_found":
+                    raise
+                return None
         return _identity_of(info)
 
     async def index(self, documents: Sequence[tuple[Document, Figures]]) -> None:
@@ -185,9 +189,7 @@ class _Documents:
             await self._finish(await self._index.delete_documents(list(movie_ids)))
 
     async def update_figures(self, figures: Sequence[tuple[str, Figures]]) -> None:
-        fields = [
-            {"movie_id": movie_id, **_figure_fields(entry)} for movie_id, entry in figures
-        ]
+        fields = [{"movie_id": movie_id, **_figure_fields(entry)} for movie_id, entry in figures]
         async with outages():
             await self._finish(await self._index.update_documents(fields, skip_creation=True))
 
@@ -214,9 +216,7 @@ class _Documents:
 
     async def page_of_ids(self, offset: int, limit: int) -> list[str]:
         async with outages():
-            found = await self._index.get_documents(
-                offset=offset, limit=limit, fields=["movie_id"]
-            )
+            found = await self._index.get_documents(offset=offset, limit=limit, fields=["movie_id"])
         return [row["movie_id"] for row in cast("list[dict[str, Any]]", found.results)]
 
     async def drop(self) -> None:

@@ -54,6 +54,8 @@ _SHOWN: Final = [
     "poster_path",
     "final_trend_score",
     "views",
+    "local_ratings",
+    "local_mean",
 ]
 _TITLES: Final = ["title", "bare_title", "original_title"]
 # How many films with a person's name are looked at for suggesting people.

@@ -125,7 +125,8 @@ SELECT
             'original_language', d.original_language, 'release_date', d.release_date,
             'genres', d.genres, 'vote_average', d.vote_average, 'vote_count', d.vote_count,
             'popularity', d.popularity, 'poster_path', d.poster_path,
-            'final_trend_score', l.score, 'views', l.views
+            'final_trend_score', l.score, 'views', l.views,
+            'local_ratings', l.local_ratings, 'local_mean', l.local_mean
         )
         ORDER BY p.tier, p.distance, p.rank_key DESC NULLS LAST, p.popularity DESC, p.movie_id
     ) FROM page p JOIN documents d USING (movie_id) JOIN listing l USING (movie_id)) AS hits

@@ -165,7 +165,7 @@ FACTS: Final = """
 """
 
 _PENDING: Final = text(f"""
-SELECT c.movie_id, c.version, c.whole_document, 
+SELECT c.movie_id, c.version, c.whole_document,
     d.movie_id IS NOT NULL AND NOT d.removed AS shown, {FACTS}
 FROM (
     SELECT * FROM index_changes WHERE not_before <= now() ORDER BY version LIMIT :limit
@@ -274,7 +274,7 @@ _TELLING: Final = tuple(
         (
             ("The Fabulous Destiny of Amélie", "Le Fabuleux Destin d'Amélie Poulain"),
             ("Fast & Furious 9: A Spider-Man", "千と千尋の神隠し"),
-            ("Ocean’s Eleven ½", "Смешарики. हिन्दी"),
+            ("Ocean\u2019s Eleven ½", "Смешарики. हिन्दी"),
         ),
         start=1,
     )
@@ -427,27 +427,25 @@ async def expect_next(connection: AsyncConnection, *, engine: str, identity: str
 
 async def ended_rebuild(connection: AsyncConnection, engine: str) -> str | None:
     """The job that was filling a second index and has ended without swapping it in."""
-    return (
-        await connection.execute(_ENDED_REBUILD, {"engine": engine})
-    ).scalar_one_or_none()
+    return (await connection.execute(_ENDED_REBUILD, {"engine": engine})).scalar_one_or_none()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lease:
-    """The right to write to the index. `rebuilt_by`: the job that fills a second one, if any."""
+class Taken:
+    """The right to write to an index. `rebuilt_by`: the job that fills a second one, if any."""
 
     rebuilt_by: str | None
 
 
 async def take_lease(
     connection: AsyncConnection, *, engine: str, holder: str, duration: timedelta
-) -> Lease | None:
+) -> Taken | None:
     """Takes or prolongs the right to write to the index; None while another process has it."""
     taken = await connection.execute(
         _TAKE_LEASE, {"engine": engine, "holder": holder, "duration": duration}
     )
     row = taken.first()
-    return None if row is None else Lease(rebuilt_by=row.rebuilt_by)
+    return None if row is None else Taken(rebuilt_by=row.rebuilt_by)
 
 
 async def give_lease_back(connection: AsyncConnection, *, engine: str, holder: str) -> None:

@@ -15,7 +15,7 @@ from uuid import uuid4
 import pytest
 from moviemetric_contracts import Movie
 from search_indexer.engine import SearchEngine, SearchRequest, SearchResult
-from search_indexer.index_sync import IndexSync
+from search_indexer.index_sync import IndexSync, IndexWriter
 from search_indexer.postgres_engine import PostgresEngine
 from search_indexer.subscriptions import SUBSCRIPTIONS
 from service_kit import Database
@@ -84,7 +84,7 @@ def filled_database(postgres_server: Any, films: list[Movie], make: Any) -> Gene
     trends = make.trend(
         1, **{f"tmdb_{number}": (50.0 + key, key, 7) for number, key in RANKS.items()}
     )
-    catalogue, trending = SUBSCRIPTIONS
+    catalogue, trending, *_ = SUBSCRIPTIONS
 
     async def fill() -> None:
         database = Database(url, schema="search")
@@ -106,8 +106,8 @@ def meilisearch_index(filled_database: str, meilisearch_server: Any) -> str:
 
     async def fill() -> None:
         database = Database(filled_database, schema="search")
-        engine = meilisearch_server.engine(uid)
-        await IndexSync(database, engine, engine=uid).run()
+        engine = meilisearch_server.index(uid)
+        await IndexSync(database, IndexWriter(database, engine, engine=uid)).run()
         await engine.close()
         await database.dispose()
 

@@ -10,7 +10,7 @@ from service_kit import Ack, Database
 from service_kit.testing import deliver
 from sqlalchemy import text
 
-CATALOGUE, TRENDS = SUBSCRIPTIONS
+CATALOGUE, TRENDS, *_ = SUBSCRIPTIONS
 
 
 async def _content(database: Database) -> dict[str, list[Any]]:
