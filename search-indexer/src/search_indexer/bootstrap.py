@@ -51,6 +51,7 @@ def bootstrap(settings: SearchSettings) -> Service:
         Periodic(name="jobs", every=0.2, run=runner.run_pending),
         Periodic(name="rules", every=1.0, run=jobs.follow_rules),
         Periodic(name="left-overs", every=60.0, run=jobs.tidy),
+        Periodic(name="facet counts", every=30.0, run=lambda: _sum_up(database)),
         Periodic(name="old searches", every=600.0, run=lambda: _forget(settings, database)),
     ]
     check = DriftCheck(
@@ -106,6 +107,11 @@ async def _make_keys(index: MeilisearchIndex) -> None:
     except Outage as outage:
         # They are made once the server is there; nothing else waits for it either.
         _log.warning("the keys of Meilisearch are made later", extra={"reason": str(outage)})
+
+
+async def _sum_up(database: Database) -> None:
+    async with database.transaction() as connection:
+        await repository.sum_up_facet_counts(connection)
 
 
 async def _forget(settings: SearchSettings, database: Database) -> None:

@@ -3,13 +3,13 @@
 A film is *missing* when it can be found by what was told and is not in the index, *surplus* when it
 is there and should not be, and *outdated* when it is there in another state: of the document, the
 trend or the ratings, by their revisions; in PostgreSQL, whose index is derived in the transaction
-that stores a film, by the facts listed a second time and by the rules that were applied.
+that stores a film, by the facts that are kept a second time and by the rules that were applied.
 
 Of an external index, what `index_changes` names is no fault: somebody is about to send it. As films
 change while they are compared, whatever seems wrong is looked at a second time.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -26,13 +26,13 @@ SAMPLE: Final = 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriftPage:
-    """What was found wrong with some films. `after` is the last key in order, None beyond them."""
+    """What was found wrong with some films. `miscounted`: groups of films with a wrong count."""
 
-    after: str | None
     checked: int
     missing: Sequence[str] = ()
     surplus: Sequence[str] = ()
     outdated: Sequence[str] = ()
+    miscounted: int = 0
 
     @property
     def faulty(self) -> list[str]:
@@ -45,6 +45,7 @@ class Drift:
     """The sum of pages: counts, and the first ids of each kind."""
 
     checked: int = 0
+    miscounted: int = 0
     counts: dict[str, int] = field(
         default_factory=lambda: {"missing": 0, "surplus": 0, "outdated": 0}
     )
@@ -55,6 +56,7 @@ class Drift:
     def add(self, page: DriftPage) -> None:
         """Counts a page."""
         self.checked += page.checked
+        self.miscounted += page.miscounted
         for kind, ids in (
             ("missing", page.missing),
             ("surplus", page.surplus),
@@ -65,39 +67,46 @@ class Drift:
             self.samples[kind].extend(ids[: max(room, 0)])
 
     @property
+    def shown_counts(self) -> dict[str, int]:
+        """How many of each kind."""
+        return {**self.counts, "miscounted_groups": self.miscounted}
+
+    @property
     def total(self) -> int:
-        """How many films are not in the index as they should be."""
-        return sum(self.counts.values())
+        """How many films, and groups of them, are not in the index as they should be."""
+        return sum(self.counts.values()) + self.miscounted
 
 
-async def compare_tables(database: Database, after: str = "") -> AsyncGenerator[DriftPage]:
-    """What PostgreSQL searches, beside what was told; from the key that follows `after`."""
+async def compare_tables(database: Database) -> AsyncGenerator[DriftPage]:
+    """What PostgreSQL searches, beside what was told; the counts of groups come last."""
+    after = ""
     while True:
         async with database.reading() as connection:
             page = await upkeep_repository.listed_after(connection, after, PAGE)
         if not page:
-            return
+            break
         after = page[-1][0]
         yield DriftPage(
-            after=after,
             checked=len(page),
             missing=[key for key, fault in page if fault == "missing"],
             surplus=[key for key, fault in page if fault == "surplus"],
             outdated=[key for key, fault in page if fault == "outdated"],
         )
+    async with database.reading() as connection:
+        miscounted = await upkeep_repository.wrong_counts(connection)
+    if miscounted:
+        yield DriftPage(checked=0, miscounted=miscounted)
 
 
-async def compare_index(
-    database: Database, index: DocumentIndex, after: str = ""
-) -> AsyncGenerator[DriftPage]:
-    """An external index, beside the films; from the key that follows `after`.
+async def compare_index(database: Database, index: DocumentIndex) -> AsyncGenerator[DriftPage]:
+    """An external index, beside the films.
 
     Surplus documents are found at the end, by a pass over the index, if it has more than it should.
 
     Raises:
         Outage: the database or the engine is away.
     """
-    whole = not after
+    after = ""
     found = 0
     while True:
         async with database.reading() as connection:
@@ -109,14 +118,14 @@ async def compare_index(
         found += len(held)
         suspects = [film.movie_id for film in films if not _same(film, held)]
         missing, outdated = await _look_again(database, index, suspects)
-        yield DriftPage(after=after, checked=len(films), missing=missing, outdated=outdated)
-    if whole and await index.count() <= found:
+        yield DriftPage(checked=len(films), missing=missing, outdated=outdated)
+    if await index.count() <= found:
         return
     async for surplus in _surplus(database, index):
-        yield DriftPage(after=None, checked=0, surplus=surplus)
+        yield DriftPage(checked=0, surplus=surplus)
 
 
-def _same(film: Truth, held: dict[str, Stamp]) -> bool:
+def _same(film: Truth, held: Mapping[str, Stamp]) -> bool:
     stamp = held.get(film.movie_id)
     return stamp == Stamp(
         revision=film.revision,
@@ -135,10 +144,10 @@ async def _look_again(
     held = await index.stamps(suspects)
     async with database.reading() as connection:
         films = await upkeep_repository.truth_named(connection, suspects)
-    wrong = [film for film in films if not film.pending and not _same(film, dict(held))]
+    wrong = [film for film in films if not film.pending and not _same(film, held)]
     # A film that was sent between the two looks.
     held = await index.stamps([film.movie_id for film in wrong])
-    wrong = [film for film in wrong if not _same(film, dict(held))]
+    wrong = [film for film in wrong if not _same(film, held)]
     return (
         [film.movie_id for film in wrong if film.movie_id not in held],
         [film.movie_id for film in wrong if film.movie_id in held],

@@ -121,11 +121,13 @@ class SearchJobs:
                     await upkeep_repository.derive_again(step.work.connection, page.faulty)
                 elif page.faulty:
                     await repository.mark(step.work.connection, page.faulty)
+                if page.miscounted:
+                    await upkeep_repository.count_again(step.work.connection)
                 done = sum(drift.checked for drift in drifts.values())
                 step.advance(
                     done=done,
                     total=max(total, done),
-                    result={name: drift.counts for name, drift in drifts.items()},
+                    result={name: drift.shown_counts for name, drift in drifts.items()},
                 )
 
     async def _send(self, writer: IndexWriter) -> None:

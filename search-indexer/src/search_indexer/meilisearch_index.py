@@ -204,20 +204,19 @@ class _Documents:
             found = await self._index.get_documents(
                 ids=list(movie_ids), limit=len(movie_ids), fields=_STAMP
             )
-        rows = cast("list[dict[str, Any]]", found.results)
         return {
             row["movie_id"]: Stamp(
                 revision=row.get("revision") or 0,
                 trend_revision=row.get("trend_revision") or 0,
                 ratings_revision=row.get("ratings_revision") or 0,
             )
-            for row in rows
+            for row in found.results
         }
 
     async def page_of_ids(self, offset: int, limit: int) -> list[str]:
         async with outages():
             found = await self._index.get_documents(offset=offset, limit=limit, fields=["movie_id"])
-        return [row["movie_id"] for row in cast("list[dict[str, Any]]", found.results)]
+        return [row["movie_id"] for row in found.results]
 
     async def drop(self) -> None:
         async with outages():

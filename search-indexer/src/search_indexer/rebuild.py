@@ -10,6 +10,7 @@ leaves the old indexes as they are and takes the unfinished one away; where it c
 process has died, `tidy` does.
 """
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -35,6 +36,8 @@ POSTGRES: Final = "postgres"
 _CAUGHT_UP: Final = 100
 _MOST_ROUNDS: Final = 50
 _WAIT_FOR_LEASE: Final = 20.0
+_SWAP_TRIES: Final = 20
+_SWAP_PAUSE: Final = 0.2
 
 _UNFINISHED: Final = text("""
 SELECT EXISTS (SELECT FROM jobs WHERE kind = 'search' AND state IN ('queued', 'running'))
@@ -155,6 +158,15 @@ class Rebuild:
         return len(behind)
 
     async def _swap_tables(self, running: RunningJob, state: _State) -> _State:
+        # Somebody who searches at length is in the way: writers need not wait for them as well.
+        for _ in range(_SWAP_TRIES):
+            try:
+                return await self._swap_once(running, state)
+            except Conflict:
+                await asyncio.sleep(_SWAP_PAUSE)
+        return await self._swap_once(running, state)
+
+    async def _swap_once(self, running: RunningJob, state: _State) -> _State:
         self._turn.check()
         async with running.step() as step:
             connection = step.work.connection

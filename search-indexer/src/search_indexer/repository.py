@@ -2,7 +2,7 @@
 
 A row changes only for a higher revision, so statements may come twice and in any order. Rows are
 written in the order of their key, and tables always in the order facet_groups, documents, listing,
-index_changes, vocabulary: two batches at the same time cannot deadlock. Every statement runs on the
+ranking, index_changes, vocabulary: two batches at the same time cannot deadlock. Every statement runs on the
 caller's transaction, and none commits.
 """
 
@@ -26,15 +26,16 @@ from search_indexer.documents import (
     Trend,
 )
 from search_indexer.folding import fold, key_of_words, words
+from search_indexer.tokens import tokens_of
 
 # The longest text whose words are searched; tsvector has an upper bound of 1 MiB.
 _MAX_INDEXED: Final = 20_000
 
 _STORE_FACET_GROUPS: Final = text("""
-INSERT INTO facet_groups (genres, decade, language)
-SELECT DISTINCT genres, COALESCE(decade, 0), COALESCE(original_language, '')
+INSERT INTO facet_groups (genres, decade, language, genre_keys)
+SELECT DISTINCT genres, COALESCE(decade, 0), COALESCE(original_language, ''), genre_keys
 FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (
-    genres text[], decade integer, original_language text)
+    genres text[], decade integer, original_language text, genre_keys text[])
 WHERE genres IS NOT NULL
 ORDER BY 1, 2, 3
 ON CONFLICT DO NOTHING
@@ -47,23 +48,17 @@ WITH rows AS MATERIALIZED (
         original_title text, original_language text, overview text, people text[],
         keywords text[], genres text[], release_date date, vote_average double precision,
         vote_count bigint, popularity double precision, poster_path text, year integer,
-        decade integer, genre_keys text[], title_key text, original_title_key text,
-        title_words text, name_words text, prose text)
+        decade integer, title_key text, tokens text, prose text)
 ),
 changed AS (
     INSERT INTO documents AS d (
         movie_id, revision, removed, tmdb_id, imdb_id, title, original_title, original_language,
         overview, people, keywords, genres, release_date, vote_average, vote_count, popularity,
-        poster_path, title_key, original_title_key, title_words, name_words, all_words, derived_by)
+        poster_path, title_key, derived_by)
     SELECT movie_id, revision, title IS NULL, tmdb_id, imdb_id, title, original_title,
         original_language, overview, COALESCE(people, '{}'), COALESCE(keywords, '{}'),
         COALESCE(genres, '{}'), release_date, vote_average, COALESCE(vote_count, 0),
         COALESCE(popularity, 0), poster_path, COALESCE(title_key, ''),
-        COALESCE(original_title_key, ''),
-        CAST(COALESCE(title_words, '') AS tsvector),
-        CAST(COALESCE(name_words, '') AS tsvector),
-        CAST(COALESCE(name_words, '') AS tsvector)
-            || to_tsvector('pg_catalog.english', COALESCE(prose, '')),
         CAST(:derived_by AS bigint)
     FROM rows
     ORDER BY movie_id
@@ -76,33 +71,40 @@ changed AS (
         release_date = excluded.release_date, vote_average = excluded.vote_average,
         vote_count = excluded.vote_count, popularity = excluded.popularity,
         poster_path = excluded.poster_path, title_key = excluded.title_key,
-        original_title_key = excluded.original_title_key, title_words = excluded.title_words,
-        name_words = excluded.name_words, all_words = excluded.all_words,
         derived_by = excluded.derived_by
     WHERE d.revision < excluded.revision
     RETURNING movie_id, removed
 ),
 listed AS (
     INSERT INTO listing AS l (
-        movie_id, shown, facet_group, genre_keys, year, language, vote_average, vote_count,
-        popularity)
+        movie_id, shown, facet_group, year, release_date, vote_average, vote_count, popularity,
+        tokens)
     SELECT movie_id, NOT changed.removed,
         (SELECT g.id FROM facet_groups g
             WHERE g.genres = rows.genres AND g.decade = COALESCE(rows.decade, 0)
                 AND g.language = COALESCE(rows.original_language, '')),
-        COALESCE(rows.genre_keys, '{}'), rows.year, rows.original_language, rows.vote_average,
-        COALESCE(rows.vote_count, 0), COALESCE(rows.popularity, 0)
+        rows.year, rows.release_date, rows.vote_average, COALESCE(rows.vote_count, 0),
+        COALESCE(rows.popularity, 0),
+        CAST(COALESCE(rows.tokens, '') AS tsvector)
+            || strip(to_tsvector('pg_catalog.english', COALESCE(rows.prose, '')))
     FROM changed JOIN rows USING (movie_id)
     ORDER BY movie_id
     ON CONFLICT (movie_id) DO UPDATE SET
-        shown = excluded.shown, facet_group = excluded.facet_group,
-        genre_keys = excluded.genre_keys, year = excluded.year, language = excluded.language,
-        vote_average = excluded.vote_average, vote_count = excluded.vote_count,
-        popularity = excluded.popularity
+        shown = excluded.shown, facet_group = excluded.facet_group, year = excluded.year,
+        release_date = excluded.release_date, vote_average = excluded.vote_average,
+        vote_count = excluded.vote_count, popularity = excluded.popularity,
+        tokens = excluded.tokens
+    RETURNING movie_id, shown, rank_key, popularity
+),
+ranked AS (
+    INSERT INTO ranking AS r (movie_id, shown, rank_key, popularity)
+    SELECT movie_id, shown, rank_key, popularity FROM listed ORDER BY movie_id
+    ON CONFLICT (movie_id) DO UPDATE SET
+        shown = excluded.shown, rank_key = excluded.rank_key, popularity = excluded.popularity
     RETURNING movie_id
 )
 INSERT INTO index_changes AS c (movie_id, version, whole_document)
-SELECT movie_id, nextval('index_change_versions'), true FROM listed ORDER BY movie_id
+SELECT movie_id, nextval('index_change_versions'), true FROM ranked ORDER BY movie_id
 ON CONFLICT (movie_id) DO UPDATE SET
     version = excluded.version, whole_document = true, not_before = '-infinity', error = NULL
 """)
@@ -110,9 +112,10 @@ ON CONFLICT (movie_id) DO UPDATE SET
 # Conflicts are looked up in the index whatever the planner knows of the table; an anti-join that
 # was planned while the vocabulary was small would be quadratic.
 _STORE_WORDS: Final = text("""
-INSERT INTO vocabulary (word)
-SELECT word FROM unnest(CAST(:words AS text[])) AS w (word)
-ORDER BY word COLLATE "C"
+INSERT INTO vocabulary (word, named)
+SELECT word, named
+FROM unnest(CAST(:words AS text[]), CAST(:named AS boolean[])) AS w (word, named)
+ORDER BY word COLLATE "C", named
 ON CONFLICT DO NOTHING
 """)
 
@@ -129,10 +132,17 @@ WITH changed AS (
         trend_revision = excluded.trend_revision, score = excluded.score,
         rank_key = excluded.rank_key, views = excluded.views
     WHERE l.trend_revision < excluded.trend_revision
+    RETURNING movie_id, shown, rank_key, popularity
+),
+ranked AS (
+    INSERT INTO ranking AS r (movie_id, shown, rank_key, popularity)
+    SELECT movie_id, shown, rank_key, popularity FROM changed ORDER BY movie_id
+    ON CONFLICT (movie_id) DO UPDATE SET
+        shown = excluded.shown, rank_key = excluded.rank_key, popularity = excluded.popularity
     RETURNING movie_id
 )
 INSERT INTO index_changes AS c (movie_id, version, whole_document)
-SELECT movie_id, nextval('index_change_versions'), false FROM changed ORDER BY movie_id
+SELECT movie_id, nextval('index_change_versions'), false FROM ranked ORDER BY movie_id
 ON CONFLICT (movie_id) DO UPDATE SET
     version = excluded.version, not_before = '-infinity', error = NULL
 """)
@@ -163,6 +173,22 @@ FACTS: Final = """
     d.popularity, d.poster_path, l.trend_revision, l.score, l.rank_key, l.views,
     l.ratings_revision, l.local_ratings, l.local_mean
 """
+
+# Rows that are being summed up by another process are skipped: they are gone when it has committed.
+_SUM_UP_FACET_COUNTS: Final = text("""
+WITH gone AS (
+    DELETE FROM facet_counts WHERE ctid IN (
+        SELECT ctid FROM facet_counts FOR UPDATE SKIP LOCKED
+    )
+    RETURNING facet_group, films
+)
+INSERT INTO facet_counts (facet_group, films)
+SELECT facet_group, sum(films) FROM gone GROUP BY facet_group HAVING sum(films) <> 0
+""")
+
+_COUNT_ROWS: Final = text("""
+SELECT count(*) - count(DISTINCT facet_group) FROM facet_counts
+""")
 
 _PENDING: Final = text(f"""
 SELECT c.movie_id, c.version, c.whole_document,
@@ -302,11 +328,12 @@ async def store_catalogue_changes(
     """Writes documents and tombstones that are newer than what is stored; one entry a film."""
     if not changes:
         return
-    vocabulary: set[str] = set()
+    vocabulary: dict[str, bool] = {}
     rows = json.dumps([_row_of(change, vocabulary) for change in changes])
     await connection.execute(_STORE_FACET_GROUPS, {"rows": rows})
     await connection.execute(_STORE_DOCUMENTS, {"rows": rows, "derived_by": derivation()})
-    await connection.execute(_STORE_WORDS, {"words": [w for w in vocabulary if len(w) > 2]})
+    learnt = {word: named for word, named in vocabulary.items() if len(word) > 2}
+    await connection.execute(_STORE_WORDS, {"words": list(learnt), "named": list(learnt.values())})
 
 
 async def store_trends(connection: AsyncConnection, trends: Sequence[Trend]) -> None:
@@ -338,6 +365,13 @@ async def store_ratings(connection: AsyncConnection, ratings: Sequence[Ratings])
             "means": [entry.mean for entry in ratings],
         },
     )
+
+
+async def sum_up_facet_counts(connection: AsyncConnection) -> None:
+    """Makes the counts of groups short again, where changes have made them long."""
+    surplus: int = (await connection.execute(_COUNT_ROWS)).scalar_one()
+    if surplus:
+        await connection.execute(_SUM_UP_FACET_COUNTS)
 
 
 async def pending_changes(connection: AsyncConnection, limit: int) -> list[PendingChange]:
@@ -460,19 +494,26 @@ def derivation() -> int:
     It changes with the statement that derives them, and with what folding makes of a few texts. A
     row that was derived by other rules may be found differently than it should be.
     """
-    made = [_row_of(document, set[str]()) for document in _TELLING]
+    made = [_row_of(document, dict[str, bool]()) for document in _TELLING]
     return crc32(f"{_STORE_DOCUMENTS.text}{json.dumps(made)}".encode())
 
 
-def _row_of(change: CatalogueChange, vocabulary: set[str]) -> dict[str, Any]:
-    """A row for `_STORE_DOCUMENTS`; adds the words of its names to `vocabulary`."""
+def _row_of(change: CatalogueChange, vocabulary: dict[str, bool]) -> dict[str, Any]:
+    """A row for `_STORE_DOCUMENTS`; adds its words to `vocabulary`, and whether they name it."""
     if isinstance(change, Removal):
         return {"movie_id": change.movie_id, "revision": change.revision}
     original = change.original_title or ""
-    title_words = words(change.title)
-    original_words = title_words if original == change.title else words(original)
-    name_words = _name_words(change)
-    vocabulary.update(name_words)
+    title = words(change.title[:_MAX_INDEXED])
+    original_words = title if original == change.title else words(original[:_MAX_INDEXED])
+    people = words(" ".join(change.people)[:_MAX_INDEXED])
+    keywords = words(" ".join(change.keywords)[:_MAX_INDEXED])
+    prose = fold(" ".join((change.title, *change.keywords, change.overview or "")))
+    title_key = key_of_words(title)
+    vocabulary.update(
+        (word, True) for part in (title, original_words, people, keywords) for word in part
+    )
+    for word in words(change.overview or ""):
+        vocabulary.setdefault(word, False)
     return {
         "movie_id": change.movie_id,
         "revision": change.revision,
@@ -493,28 +534,15 @@ def _row_of(change: CatalogueChange, vocabulary: set[str]) -> dict[str, Any]:
         "year": change.year,
         "decade": change.decade,
         "genre_keys": [fold(genre) for genre in change.genres],
-        "title_key": key_of_words(title_words),
-        "original_title_key": key_of_words(original_words),
-        "title_words": _tsvector([*title_words, *original_words]),
-        "name_words": _tsvector(name_words),
-        "prose": fold(" ".join((change.title, *change.keywords, change.overview or ""))),
+        "title_key": title_key,
+        "tokens": tokens_of(
+            titles=[*title, *original_words],
+            keys=[title_key, key_of_words(original_words)],
+            people=people,
+            keywords=keywords,
+        ),
+        "prose": prose,
     }
-
-
-def _name_words(document: Document) -> list[str]:
-    original = document.original_title or ""
-    parts = (
-        document.title,
-        "" if original == document.title else original,
-        *document.people,
-        *document.keywords,
-    )
-    return words(" ".join(parts)[:_MAX_INDEXED])
-
-
-def _tsvector(parts: Iterable[str]) -> str:
-    # Folded words are letters, digits and marks, so nothing in them can end the quotes.
-    return " ".join(f"'{word}'" for word in dict.fromkeys(parts))
 
 
 def document_from(row: RowMapping) -> Document:

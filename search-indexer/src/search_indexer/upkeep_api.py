@@ -71,6 +71,7 @@ def _shown(drift: Drift) -> dict[str, Any]:
             kind: {"count": count, "sample": drift.samples[kind]}
             for kind, count in drift.counts.items()
         },
+        "miscounted_groups": drift.miscounted,
     }
 
 

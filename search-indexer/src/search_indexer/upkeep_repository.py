@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol, cast
 
-from sqlalchemy import text
+from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from search_indexer import repository
@@ -22,9 +22,16 @@ from search_indexer.documents import CatalogueChange, Document, Figures, Removal
 from search_indexer.repository import FACTS, derivation, document_from, figures_from
 
 # In the order in which writers lock them.
-INDEXED: Final = ("facet_groups", "documents", "listing", "vocabulary")
-# Searches lock the vocabulary first, if they look at it, and keep it until they have ended.
-_EXCLUSIVE_ORDER: Final = ("vocabulary", "documents", "listing", "facet_groups")
+INDEXED: Final = ("facet_groups", "documents", "listing", "facet_counts", "ranking", "vocabulary")
+# Nearly as searches lock them, so that those under way end before the next table is asked for.
+_EXCLUSIVE_ORDER: Final = (
+    "vocabulary",
+    "facet_counts",
+    "facet_groups",
+    "ranking",
+    "listing",
+    "documents",
+)
 _NEXT: Final = "_next"
 _PAST: Final = "_past"
 # Building an index over half a million films takes minutes on a slow disk.
@@ -105,7 +112,7 @@ async def store_films(connection: AsyncConnection, films: Sequence[Film]) -> Non
     )
 
 
-def _film(row: repository.RowMapping) -> Film:
+def _film(row: RowMapping) -> Film:
     change: CatalogueChange | None = None
     if row["told"]:
         change = (
@@ -140,7 +147,12 @@ SELECT c.relname AS table_name, quote_ident(c.relname) AS quoted,
         WHERE i.indrelid = c.oid
             AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid)
         ORDER BY i.indexrelid
-    ) AS indexes
+    ) AS indexes,
+    ARRAY(
+        SELECT pg_get_triggerdef(t.oid) FROM pg_trigger t
+        WHERE t.tgrelid = c.oid AND NOT t.tgisinternal
+        ORDER BY t.tgname
+    ) AS triggers
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = :live AND c.relname = ANY(CAST(:tables AS text[]))
 ORDER BY c.relname
@@ -158,6 +170,13 @@ SELECT movie_id FROM (
 LIMIT :limit
 """
 
+# Triggers keep the counts up to date, but write to the live tables wherever they fire; so the
+# second set gets them, and its counts, when it is swapped in.
+_COUNT_GROUPS: Final = """
+INSERT INTO {next}.facet_counts (facet_group, films)
+SELECT facet_group, count(*) FROM {next}.listing WHERE shown GROUP BY facet_group
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class _Definition:
@@ -165,6 +184,7 @@ class _Definition:
     options: str | None
     keys: Sequence[str]
     indexes: Sequence[str]
+    triggers: Sequence[str]
 
 
 class NextTables:
@@ -180,6 +200,7 @@ class NextTables:
         self._live = f'"{schema}"'
         self._next = f'"{schema}{_NEXT}"'
         self._past = f'"{schema}{_PAST}"'
+        self._count = text(_COUNT_GROUPS.format(next=self._next))
         self._behind = text(_BEHIND.format(live=self._live, next=self._next))
 
     async def exist(self, connection: AsyncConnection) -> bool:
@@ -247,6 +268,12 @@ class NextTables:
         await connection.execute(text(f"SET LOCAL lock_timeout = '{_SWAP_LOCK_TIMEOUT}'"))
         locked = ", ".join(f"{self._live}.{table}" for table in _EXCLUSIVE_ORDER)
         await connection.execute(text(f"LOCK TABLE {locked} IN ACCESS EXCLUSIVE MODE"))
+        await connection.execute(self._count)
+        triggers = [
+            trigger
+            for definition in await self._definitions(connection, INDEXED)
+            for trigger in definition.triggers
+        ]
         await connection.execute(text(f"CREATE SCHEMA {self._past}"))
         for table in INDEXED:
             await connection.execute(
@@ -255,6 +282,8 @@ class NextTables:
             await connection.execute(
                 text(f"ALTER TABLE {self._next}.{table} SET SCHEMA {self._live}")
             )
+        for trigger in triggers:
+            await connection.execute(text(_literal(trigger)))
 
     async def drop(self, connection: AsyncConnection) -> None:
         """Deletes the second set and replaced tables, whatever there is of them."""
@@ -279,7 +308,10 @@ class NextTables:
             _DEFINITIONS,
             {"live": self._schema, "next": self._schema + _NEXT, "tables": list(tables)},
         )
-        return [_Definition(row.table_name, row.options, row.keys, row.indexes) for row in rows]
+        return [
+            _Definition(row.table_name, row.options, row.keys, row.indexes, row.triggers)
+            for row in rows
+        ]
 
 
 def _literal(statement: str) -> str:
@@ -318,12 +350,16 @@ WITH keys AS MATERIALIZED (
 SELECT k.movie_id,
     CASE
         WHEN d.movie_id IS NULL OR d.removed
-            THEN CASE WHEN COALESCE(l.shown, false) THEN 'surplus' END
+            THEN CASE
+                WHEN COALESCE(l.shown, false) OR COALESCE(r.shown, false) THEN 'surplus'
+            END
         WHEN NOT COALESCE(l.shown, false) THEN 'missing'
-        WHEN d.derived_by <> :derived_by OR d.title_words = '' AND d.title ~ '[[:alnum:]]'
-            OR (l.year, l.language, l.vote_average, l.vote_count, l.popularity)
+        WHEN d.derived_by <> :derived_by OR l.tokens = '' AND d.title_key <> ''
+            OR (l.year, l.release_date, l.vote_average, l.vote_count, l.popularity)
                 IS DISTINCT FROM (CAST(extract(year FROM d.release_date) AS integer),
-                    d.original_language, d.vote_average, d.vote_count, d.popularity)
+                    d.release_date, d.vote_average, d.vote_count, d.popularity)
+            OR (r.shown, r.rank_key, r.popularity)
+                IS DISTINCT FROM (true, l.rank_key, l.popularity)
             OR g.genres IS DISTINCT FROM d.genres
             OR g.decade IS DISTINCT FROM
                 COALESCE(CAST(floor(extract(year FROM d.release_date) / 10) AS integer) * 10, 0)
@@ -333,6 +369,7 @@ SELECT k.movie_id,
 FROM keys k
 LEFT JOIN documents d USING (movie_id)
 LEFT JOIN listing l USING (movie_id)
+LEFT JOIN ranking r USING (movie_id)
 LEFT JOIN facet_groups g ON g.id = l.facet_group
 ORDER BY k.movie_id
 """)
@@ -340,15 +377,34 @@ _LOCK_FILMS: Final = text("""
 SELECT movie_id FROM documents WHERE movie_id = ANY(CAST(:movie_ids AS text[]))
 ORDER BY movie_id FOR UPDATE
 """)
-_LOCK_LISTED: Final = text("""
-SELECT movie_id FROM listing WHERE movie_id = ANY(CAST(:movie_ids AS text[]))
-ORDER BY movie_id FOR UPDATE
-""")
 _DELETE_DOCUMENTS: Final = text("""
 DELETE FROM documents WHERE movie_id = ANY(CAST(:movie_ids AS text[]))
 """)
-_DELETE_LISTED: Final = text("""
-DELETE FROM listing WHERE movie_id = ANY(CAST(:movie_ids AS text[]))
+_UNLIST: Final = text("""
+UPDATE listing l SET shown = false
+WHERE l.movie_id = ANY(CAST(:movie_ids AS text[])) AND l.shown
+    AND NOT EXISTS (SELECT FROM documents d WHERE d.movie_id = l.movie_id)
+""")
+_UNRANK: Final = text("""
+UPDATE ranking r SET shown = false
+WHERE r.movie_id = ANY(CAST(:movie_ids AS text[])) AND r.shown
+    AND NOT EXISTS (SELECT FROM documents d WHERE d.movie_id = r.movie_id)
+""")
+_WRONG_COUNTS: Final = text("""
+SELECT count(*) FROM (
+    SELECT facet_group, sum(films) AS films FROM facet_counts
+    GROUP BY facet_group HAVING sum(films) <> 0
+) AS c
+FULL JOIN (
+    SELECT facet_group, count(*) AS films FROM listing WHERE shown GROUP BY facet_group
+) AS l USING (facet_group)
+WHERE c.films IS DISTINCT FROM l.films
+""")
+_STOP_COUNTING: Final = text("LOCK TABLE listing, facet_counts IN SHARE ROW EXCLUSIVE MODE")
+_FORGET_COUNTS: Final = text("DELETE FROM facet_counts")
+_COUNT_AGAIN: Final = text("""
+INSERT INTO facet_counts (facet_group, films)
+SELECT facet_group, count(*) FROM listing WHERE shown GROUP BY facet_group
 """)
 _OTHER_RULES: Final = text("""
 SELECT EXISTS (SELECT FROM documents WHERE NOT removed AND derived_by <> :derived_by)
@@ -404,11 +460,26 @@ async def derive_again(connection: AsyncConnection, movie_ids: Sequence[str]) ->
     """Writes what is searched of these films anew; others may change them before or after."""
     ids = {"movie_ids": sorted(movie_ids)}
     await connection.execute(_LOCK_FILMS, ids)
-    await connection.execute(_LOCK_LISTED, ids)
     films = await films_named(connection, sorted(movie_ids))
+    # To a document that is not there every one is news; figures and counts stay as they are.
     await connection.execute(_DELETE_DOCUMENTS, ids)
-    await connection.execute(_DELETE_LISTED, ids)
-    await store_films(connection, films)
+    await repository.store_catalogue_changes(
+        connection, [film.change for film in films if film.change is not None]
+    )
+    await connection.execute(_UNLIST, ids)
+    await connection.execute(_UNRANK, ids)
+
+
+async def wrong_counts(connection: AsyncConnection) -> int:
+    """How many groups of films are counted wrongly."""
+    return int((await connection.execute(_WRONG_COUNTS)).scalar_one())
+
+
+async def count_again(connection: AsyncConnection) -> None:
+    """Counts the films of all groups anew; nobody else changes films meanwhile."""
+    await connection.execute(_STOP_COUNTING)
+    await connection.execute(_FORGET_COUNTS)
+    await connection.execute(_COUNT_AGAIN)
 
 
 async def has_other_rules(connection: AsyncConnection) -> bool:

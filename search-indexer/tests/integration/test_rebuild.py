@@ -24,10 +24,18 @@ from sqlalchemy import text
 SCHEMAS = "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'search%' ORDER BY 1"
 STRUCTURE = """
 SELECT tablename || ': ' || indexdef FROM pg_indexes
-WHERE schemaname = 'search' AND tablename = ANY('{documents,listing,facet_groups,vocabulary}')
+WHERE schemaname = 'search' AND tablename = ANY('{documents,listing,facet_groups,facet_counts,ranking,vocabulary}')
 UNION ALL
 SELECT c.conrelid::regclass || ': ' || conname || ' ' || pg_get_constraintdef(c.oid)
 FROM pg_constraint c WHERE connamespace = 'search'::regnamespace
+UNION ALL
+SELECT tgrelid::regclass || ': ' || pg_get_triggerdef(t.oid) FROM pg_trigger t
+WHERE NOT tgisinternal AND tgrelid = 'search.listing'::regclass
+UNION ALL
+SELECT attrelid::regclass || '.' || attname || ': ' || attstorage::text || attidentity::text || attnotnull::text
+FROM pg_attribute
+WHERE attrelid IN ('search.listing'::regclass, 'search.documents'::regclass) AND attnum > 0
+    AND NOT attisdropped
 UNION ALL
 SELECT relname || ': ' || coalesce(reloptions::text, '') FROM pg_class
 WHERE relnamespace = 'search'::regnamespace AND relkind = 'r'
@@ -118,11 +126,18 @@ async def _content(upkeep: Upkeep) -> dict[str, list[Any]]:
     return {
         "documents": await upkeep.rows("SELECT * FROM documents ORDER BY movie_id"),
         "listing": await upkeep.rows("""
-            SELECT l.movie_id, shown, g.genres, g.decade, g.language, genre_keys, year, l.language,
-                vote_average, vote_count, popularity, trend_revision, score, rank_key, views,
-                ratings_revision, local_ratings, local_mean
+            SELECT l.movie_id, shown, g.genres, g.decade, g.language, genre_keys, year, release_date,
+                vote_average, vote_count, popularity, tokens, trend_revision, score, rank_key,
+                views, ratings_revision, local_ratings, local_mean
             FROM listing l LEFT JOIN facet_groups g ON g.id = l.facet_group ORDER BY movie_id"""),
-        "vocabulary": await upkeep.rows("SELECT word FROM vocabulary ORDER BY word"),
+        "ranking": await upkeep.rows("""
+            SELECT * FROM ranking
+            WHERE movie_id IN (SELECT movie_id FROM documents) ORDER BY movie_id"""),
+        "facet_counts": await upkeep.rows("""
+            SELECT genres, decade, language, sum(films)
+            FROM facet_counts JOIN facet_groups ON id = facet_group
+            GROUP BY 1, 2, 3 HAVING sum(films) <> 0 ORDER BY 1, 2, 3"""),
+        "vocabulary": await upkeep.rows("SELECT word, named FROM vocabulary ORDER BY word, named"),
     }
 
 
@@ -157,7 +172,7 @@ async def test_a_rebuild_forgets_words_that_no_film_has(database: Database, make
     upkeep = Upkeep(database)
     await upkeep.tell(make.upserted(make.movie(1, "Zanzibar"), 1))
     await upkeep.tell(make.upserted(make.movie(1, "Casablanca"), 2))
-    await upkeep.execute("UPDATE documents SET title_key = '', all_words = '', derived_by = 1")
+    await upkeep.execute("UPDATE documents SET title_key = '', derived_by = 1")
     assert await upkeep.drift() == 1
     await upkeep.run(make, rebuild_command())
     assert await upkeep.rows("SELECT word FROM vocabulary") == [("casablanca",)]
