@@ -180,6 +180,56 @@ class SearchAnswer(Fresh):
     facets: dict[str, dict[str, int]]
 
 
+class Differing(BaseModel):
+    """Films that an index does not hold as it should."""
+
+    count: int
+    sample: list[str]
+
+
+class IndexDrift(BaseModel):
+    """One index beside the films; with `error` alone while it cannot be asked."""
+
+    checked: int | None = None
+    drift: int | None = None
+    missing: Differing | None = None
+    surplus: Differing | None = None
+    outdated: Differing | None = None
+    miscounted_groups: int | None = None
+    error: str | None = None
+
+
+class SearchDrift(BaseModel):
+    """What differs between the search indexes and the films."""
+
+    indexes: dict[str, IndexDrift]
+    drift: int | None
+    duration_seconds: float
+    as_of: datetime
+
+
+class TopSearch(BaseModel):
+    """A query, folded, and what came of it."""
+
+    query: str
+    searches: int
+    no_result_searches: int
+    opened: int
+    top_opened: list[str]
+
+
+class TopSearches(BaseModel):
+    """A page of queries."""
+
+    items: list[TopSearch]
+    total: int
+    limit: int
+    offset: int
+    date_from: date
+    date_to: date
+    as_of: datetime
+
+
 Responses = dict[int | str, dict[str, Any]]
 
 

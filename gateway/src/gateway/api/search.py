@@ -21,6 +21,7 @@ from gateway.films import with_external_score
 from gateway.policies import Policies
 from gateway.readers import ServiceReader
 from gateway.reads import LISTS, CachedReads, Loaded, Read
+from gateway.search_signals import SearchSignals
 from gateway.settings import Settings
 from gateway.shapes import LIST_RESPONSES, SearchAnswer
 
@@ -34,11 +35,13 @@ class Search:
         reads: CachedReads,
         search: ServiceReader,
         policies: Policies,
+        signals: SearchSignals,
     ) -> None:
         self._settings = settings
         self._policies = policies
         self._reads = reads
         self._search = search
+        self._signals = signals
 
     def add_to(self, router: APIRouter) -> None:
         """Register the route."""
@@ -82,7 +85,8 @@ class Search:
             ttl=self._settings.search_ttl,
             load=lambda: self._load(asked),
         )
-        return respond(await self._reads.answer(read))
+        response = respond(await self._reads.answer(read))
+        return self._signals.performed(response, q, offset=offset)
 
     async def _load(self, asked: dict[str, Any]) -> Loaded:
         answer = await self._search.fetch_object("/search", asked)
