@@ -131,8 +131,8 @@ async def _content(upkeep: Upkeep) -> dict[str, list[Any]]:
         "documents": await upkeep.rows("SELECT * FROM documents ORDER BY movie_id"),
         "listing": await upkeep.rows("""
             SELECT l.movie_id, shown, g.genres, g.decade, g.language, genre_keys, year,
-                release_date, vote_average, vote_count, popularity, tokens, trend_revision, score, rank_key,
-                views, ratings_revision, local_ratings, local_mean
+                release_date, vote_average, vote_count, popularity, tokens, trend_revision, score,
+                rank_key, views, ratings_revision, local_ratings, local_mean
             FROM listing l LEFT JOIN facet_groups g ON g.id = l.facet_group ORDER BY movie_id"""),
         "ranking": await upkeep.rows("""
             SELECT * FROM ranking
@@ -251,6 +251,37 @@ async def test_searches_and_updates_go_on_during_a_rebuild(
         "SELECT max(revision), max(ratings_revision) FROM documents JOIN listing USING (movie_id)"
     )
     assert revisions == [(10 + done["updates"],) * 2]
+
+
+async def test_searches_and_updates_go_on_during_a_rebuild_in_meilisearch(
+    database: Database, make: Any, busy: Any, meilisearch_server: Any
+) -> None:
+    """The same, on the engine itself, which is told of updates while it is rebuilt."""
+    uid = f"test-{uuid4().hex}"
+    index, engine = meilisearch_server.index(uid), meilisearch_server.engine(uid)
+    upkeep = Upkeep(database, index)
+    await upkeep.tell(*catalogue(make))
+    await upkeep.sync()
+    before = await index.identity()
+    done, bad = busy(engine, upkeep)
+    for _ in range(2):
+        assert (await upkeep.run(make, rebuild_command())).state == "succeeded"
+        await upkeep.sync()
+    during = dict(done)
+    await busy.finish()
+    await upkeep.sync()
+    assert during["searches"] > 20
+    assert during["updates"] > 20
+    assert bad == []
+    assert await index.identity() != before
+    assert await index.successor().identity() is None
+    assert await index.count() == 2300
+    assert await upkeep.drift() == 0
+    number = 1 + (done["updates"] - 1) % 2300
+    [hit] = (await engine.search(SearchRequest(q=f"renewed {number}", limit=1))).hits
+    assert hit.title == f"Film renewed {number}"
+    await index.close()
+    await engine.close()
 
 
 async def test_an_external_index_is_filled_beside_the_old_one(
