@@ -27,6 +27,8 @@ FILM = {
     "poster_path",
     "final_trend_score",
     "views",
+    "local_ratings",
+    "local_mean",
 }
 
 
