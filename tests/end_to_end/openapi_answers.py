@@ -17,6 +17,9 @@ MAX_WAIT: Final = 5
 REFUSED: Final = {
     "contradicts": "two names of one parameter must not have different values",
     "lies beyond the first": "page times page_size has a limit",
+    "year: ends before it begins": "the two ends of a range depend on each other",
+    "must name 1 to 20 genres": "what is between commas",
+    "order: needs sort to be": "one field depends on another",
     "was used for another request": "an Idempotency-Key belongs to the body it came with",
     r"'(tmdb-)?\d{10}' is no movie id": "the limit of a number within a text",
     "Input should be a valid integer": "5.0 is an integer to JSON Schema, and is none here",

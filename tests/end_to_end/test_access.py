@@ -120,6 +120,7 @@ ROUTES: Mapping[tuple[str, str], Route] = {
     ("GET", "/movies/{movie_id}/ratings"): Route("nothing", "/movies/900000077/ratings", 404),
     ("GET", "/movies/{movie_id}/reviews"): Route("nothing", "/movies/900000077/reviews", 404),
     ("GET", "/search"): Route("nothing", "/search?q=heat", 200),
+    ("GET", "/search/suggest"): Route("nothing", "/search/suggest?q=hea", 200),
     ("GET", "/events/{event_id}"): Route("nothing", "/events/no-such-event", 200),
     ("GET", "/users/{name}"): Route("nothing", "/users/nobody.of.this.name", 404),
     ("GET", "/.well-known/jwks.json"): Route("nothing", "/.well-known/jwks.json", 200),

@@ -15,7 +15,7 @@ from gateway.breaker import Breaker
 
 log = logging.getLogger(__name__)
 
-Params = Mapping[str, str | int | float]
+Params = Mapping[str, str | int | float | Sequence[str]]
 Headers = Sequence[tuple[bytes, bytes]]
 _MAX_CONNECTIONS: Final = 64
 # Less than the services keep an idle connection, so that no request meets one that is closing.

@@ -38,6 +38,7 @@ _WORD: Final = re.compile(
     r"|(?:(?![\u3041-\u3096\u30a1-\u30fa\u30fc\u3400-\u4dbf\u4e00-\u9fff])[^\W_]"
     r"(?:['\u2019\u02bc`\u00b4](?=[^\W_]))?[\u0300-\u036f\u0900-\u0dff]*)+"
 )
+_INITIALS: Final = re.compile(r"(?<!\w)(?:[^\W\d_]\.){2,}(?:[^\W\d_](?!\w))?")
 _UNSTORABLE: Final = re.compile(r"[\x00\ud800-\udfff]")
 
 # The same for text of nothing but ASCII, which most words are, without looking at every letter.
@@ -114,6 +115,11 @@ def without_article(title: str) -> str:
     """`The Terminator` → `Terminator`; a title that is nothing but an article stays."""
     first, _, rest = title.partition(" ")
     return rest.lstrip() or title if first.casefold() in ARTICLES else title
+
+
+def initials(text: str) -> list[str]:
+    """What is written letter by letter, as a word: `The Man from U.N.C.L.E.` → `uncle`."""
+    return [fold(found.replace(".", "")) for found in _INITIALS.findall(text)]
 
 
 def typo_budget(word: str) -> int:

@@ -299,9 +299,8 @@ async def _browse(
     # Along the chart until the page is full, or all that pass and sorted then: whichever looks at
     # fewer films. Of the films of the chart every (all / total)th passes.
     wanted = request.offset + request.limit
-    along = request.sort in ("relevance", "trend") and (
-        everything or wanted * _FILMS_A_STEP < counts.total
-    )
+    by_chart = request.sort == "relevance" or (request.sort, request.order) == ("trend", "desc")
+    along = by_chart and (everything or wanted * _FILMS_A_STEP < counts.total)
     statement = _browse_statement(request.sort, request.order, along=along, filtered=not everything)
     found = await connection.execute(statement, parameters)
     return counts, found.scalars().all()
@@ -313,12 +312,10 @@ _FILMS_A_STEP: Final = 10
 
 @cache
 def _browse_statement(sort: Sort, order: str, *, along: bool, filtered: bool) -> TextClause:
-    by_trend = _BY_TREND_REVERSED if sort == "trend" and order == "asc" else _BY_TREND
-    by = _ORDERS.get(sort, {}).get(order, "") + by_trend
     if not along:
         return text(f"""
             SELECT l.movie_id FROM listing l WHERE {_FILTERS}
-            ORDER BY {by} LIMIT :limit OFFSET :offset
+            ORDER BY {_order_by(sort, order)} LIMIT :limit OFFSET :offset
         """)  # noqa: S608 -- made of constants; values are bound
     passes = (
         f"AND EXISTS (SELECT FROM listing l WHERE l.movie_id = r.movie_id AND {_FILTERS} OFFSET 0)"
@@ -327,8 +324,14 @@ def _browse_statement(sort: Sort, order: str, *, along: bool, filtered: bool) ->
     )
     return text(f"""
         SELECT r.movie_id FROM ranking r WHERE r.shown {passes}
-        ORDER BY {by} LIMIT :limit OFFSET :offset
+        ORDER BY {_BY_TREND} LIMIT :limit OFFSET :offset
     """)  # noqa: S608 -- made of constants; values are bound
+
+
+def _order_by(sort: Sort, order: str) -> str:
+    if (sort, order) == ("trend", "asc"):
+        return _BY_TREND_REVERSED
+    return _ORDERS.get(sort, {}).get(order, "") + _BY_TREND
 
 
 async def _find(
@@ -410,33 +413,36 @@ async def _matched(
     titles_only = all(len(term.word) <= 2 or term.word in ARTICLES for term in terms)
     tiers = [(tokens.exact_title(key), 0), *_tiers(terms, key, 0)]
     if titles_only:
-        widest = f"{tokens.in_title(terms)} | {tokens.title_begins(key)}"
+        widest = best = f"({tokens.in_title(terms)}) | {tokens.title_begins(key)}"
     else:
         widest = tokens.anywhere(terms, key)
+        best = f"({tokens.in_names(terms)}) | {tokens.title_begins(key)}"
     if corrected:
-        tiers += [(widest, 9), *_tiers(corrected, key, _FAR)]
+        tiers += [(widest, _FAR - 1), *_tiers(corrected, key, _FAR)]
+        best = f"({widest}) | ({tokens.in_names(corrected)})"
         widest = f"({widest}) | ({tokens.anywhere(corrected, key)})"
-    tiers = [(query, tier) for query, tier in tiers if query]
+    parameters = {**_filters_of(request), "widest": widest, "best": best, "key": key}
+    counts = await _counts(connection, _COUNT_FOUND, parameters)
+    if request.offset >= counts.total:
+        return counts, []
+    if request.sort != "relevance":
+        statement = _sorted_statement(request.sort, request.order)
+        return counts, (await connection.execute(statement, parameters)).scalars().all()
+
     mistyped = any(term.corrections for term in (*terms, *corrected))
-    statement = _find_statement(
-        tuple(tier for _, tier in tiers), request.sort, request.order, mistyped=mistyped
-    )
-    row = (
-        (
-            await connection.execute(
-                statement,
-                {
-                    **_filters_of(request),
-                    **{f"query_{n}": query for n, (query, _) in enumerate(tiers)},
-                    "widest": widest,
-                    "key": key,
-                },
-            )
-        )
-        .mappings()
-        .one()
-    )
-    return _counts_from(row), row["movie_ids"] or []
+    statement = _best_statement(tuple(tier for _, tier in tiers), mistyped=mistyped)
+    queries = {f"query_{n}": query for n, (query, _) in enumerate(tiers)}
+    row = (await connection.execute(statement, {**parameters, **queries})).mappings().one()
+    movie_ids: list[str] = row["movie_ids"]
+    missing = min(request.limit, counts.total - request.offset) - len(movie_ids)
+    if missing > 0:
+        rest = {
+            **parameters,
+            "limit": missing,
+            "offset": max(0, request.offset - row["films"]),
+        }
+        movie_ids += (await connection.execute(_REST, rest)).scalars().all()
+    return counts, movie_ids
 
 
 def _tiers(terms: Sequence[Term], key: str, first: int) -> list[tuple[str, int]]:
@@ -450,44 +456,69 @@ def _tiers(terms: Sequence[Term], key: str, first: int) -> list[tuple[str, int]]
     ]
 
 
+_COUNT_FOUND: Final = text(f"""
+WITH groups AS MATERIALIZED (
+    SELECT g.genres, g.decade, g.language, c.films
+    FROM (
+        SELECT l.facet_group, count(*) AS films FROM listing l
+        WHERE l.tokens @@ CAST(:widest AS tsquery) AND {_FILTERS}
+        GROUP BY l.facet_group
+    ) AS c
+    JOIN facet_groups g ON g.id = c.facet_group
+)
+{_COUNTED}
+""")  # noqa: S608 -- made of constants; values are bound
+
+# What is found in no name, behind everything that is.
+_REST: Final = text(f"""
+SELECT l.movie_id FROM listing l
+WHERE l.tokens @@ CAST(:widest AS tsquery) AND {_FILTERS}
+    AND l.number NOT IN (
+        SELECT number FROM listing WHERE shown AND tokens @@ CAST(:best AS tsquery)
+    )
+ORDER BY {_BY_TREND}
+LIMIT :limit OFFSET :offset
+""")  # noqa: S608 -- made of constants; values are bound
+
+
 @cache
-def _find_statement(
-    tiers: tuple[int, ...], sort: Sort, order: str, *, mistyped: bool
-) -> TextClause:
+def _best_statement(tiers: tuple[int, ...], *, mistyped: bool) -> TextClause:
+    """What is found in names, best first: a page of it, and how many there are."""
     cases = "\n".join(
         f"""WHEN l.number IN (
             SELECT number FROM listing WHERE shown AND tokens @@ CAST(:query_{n} AS tsquery)
         ) THEN {tier}"""  # noqa: S608 -- numbers; values are bound
-        for n, tier in enumerate(tiers)
+        for n, tier in enumerate(tiers[:-1])
     )
+    # The last of the queries finds everything that is left.
     distance = (
-        """CASE WHEN m.tier % 10 BETWEEN 1 AND 3 THEN (
+        f"""CASE WHEN m.tier % {_FAR} BETWEEN 1 AND 3 THEN (
             SELECT 1 - similarity(d.title_key, :key) FROM documents d
             WHERE d.movie_id = m.movie_id
-        ) ELSE 0 END"""
-        if mistyped and sort == "relevance"
+        ) ELSE 0 END"""  # noqa: S608 -- numbers; values are bound
+        if mistyped
         else "0"
     )
-    by_trend = _BY_TREND_REVERSED if sort == "trend" and order == "asc" else _BY_TREND
-    by = "tier, distance, " if sort == "relevance" else _ORDERS.get(sort, {}).get(order, "")
     return text(f"""
         WITH matched AS MATERIALIZED (
-            SELECT l.movie_id, l.facet_group, l.rank_key, l.popularity, l.release_date,
-                l.vote_average, CASE {cases} ELSE 19 END AS tier
+            SELECT l.movie_id, l.rank_key, l.popularity, CASE {cases} ELSE {tiers[-1]} END AS tier
             FROM listing l
-            WHERE l.tokens @@ CAST(:widest AS tsquery) AND {_FILTERS}
-        ),
-        groups AS MATERIALIZED (
-            SELECT g.genres, g.decade, g.language, c.films
-            FROM (SELECT facet_group, count(*) AS films FROM matched GROUP BY facet_group) AS c
-            JOIN facet_groups g ON g.id = c.facet_group
+            WHERE l.tokens @@ CAST(:best AS tsquery) AND {_FILTERS}
         )
-        {_COUNTED},
-        ARRAY(
+        SELECT (SELECT count(*) FROM matched) AS films, ARRAY(
             SELECT movie_id FROM (SELECT m.*, {distance} AS distance FROM matched m) AS m
-            ORDER BY {by}{by_trend}
+            ORDER BY tier, distance, {_BY_TREND}
             LIMIT :limit OFFSET :offset
         ) AS movie_ids
+    """)  # noqa: S608 -- made of constants; values are bound
+
+
+@cache
+def _sorted_statement(sort: Sort, order: str) -> TextClause:
+    return text(f"""
+        SELECT l.movie_id FROM listing l
+        WHERE l.tokens @@ CAST(:widest AS tsquery) AND {_FILTERS}
+        ORDER BY {_order_by(sort, order)} LIMIT :limit OFFSET :offset
     """)  # noqa: S608 -- made of constants; values are bound
 
 
