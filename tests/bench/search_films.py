@@ -1,6 +1,6 @@
 """The films that search is measured over, as documents: real ones, and more made from them.
 
-They are read from MOVIE_DATA, or shared/data beside the checkout (see `tests/bench/search.py`).
+They are read from MOVIEMETRIC_SHARED_DATA, or shared/data beside the checkout (see `tests/bench/search.py`).
 """
 
 import ast
@@ -26,7 +26,7 @@ csv.field_size_limit(2**24)
 
 def data_folder() -> Path | None:
     """Where the films are, if they are."""
-    named = os.environ.get("MOVIE_DATA")
+    named = os.environ.get("MOVIEMETRIC_SHARED_DATA")
     folder = Path(named) if named else ROOT.parent / "shared/data"
     return folder if (folder / "tmdb5000").is_dir() else None
 

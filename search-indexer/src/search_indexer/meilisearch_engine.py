@@ -26,7 +26,7 @@ from search_indexer.engine import (
     SearchResult,
     Suggestions,
 )
-from search_indexer.folding import fold, without_article
+from search_indexer.folding import bare_title, fold
 from search_indexer.meilisearch_search import SETTINGS, complete, find
 
 NAME: Final = "Meilisearch"
@@ -170,7 +170,7 @@ def _fields_of(document: Document, trend: Trend | None) -> dict[str, Any]:
         "tmdb_id": document.tmdb_id,
         "imdb_id": document.imdb_id,
         "title": document.title,
-        "bare_title": without_article(document.title),
+        "bare_title": bare_title(document.title),
         "original_title": document.original_title,
         "original_language": document.original_language,
         "overview": document.overview,

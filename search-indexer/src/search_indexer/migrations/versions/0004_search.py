@@ -58,6 +58,7 @@ ALTER TABLE documents
 
 INDEXES = (
     "CREATE INDEX listing_tokens ON listing USING gin (tokens) WHERE shown",
+    "CREATE INDEX listing_facet_group ON listing (facet_group) WHERE shown",
     "CREATE INDEX listing_year ON listing (year) WHERE shown",
     "CREATE INDEX listing_newest ON listing (release_date DESC NULLS LAST) WHERE shown",
     "CREATE INDEX listing_oldest ON listing (release_date) WHERE shown",
