@@ -17,7 +17,8 @@ FORCED := $(if $(filter command line,$(origin FORCE)),$(if $(filter-out 0 no fal
 LOG_LINES := $(if $(filter command line,$(origin LINES)),$(LINES),40)
 
 .PHONY: help bootstrap up down reset status logs env import export import-dump \
-	test check audit bench bench-import bench-ratings bench-recommendations bench-bulk format lint typecheck \
+	test check audit bench bench-import bench-ratings bench-recommendations bench-bulk bench-search \
+	format lint typecheck \
 	imports lock
 
 help: ## show this list
@@ -102,6 +103,9 @@ bench-recommendations: bootstrap ## ours beside other models (MOVIELENS=folder w
 
 bench-bulk: bootstrap ## 2,000 films from a TMDB that limits, fails and hangs
 	@.venv/bin/python tests/bench/run.py bulk
+
+bench-search: bootstrap ## relevance and speed of both search engines (SEARCH_SIZES=… MEILISEARCH_BINARY=…)
+	@.venv/bin/python tests/bench/search.py
 
 EXPORT := .venv/bin/uv export --quiet --all-packages --no-emit-workspace --no-header \
 	--format requirements.txt

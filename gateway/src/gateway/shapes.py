@@ -169,11 +169,30 @@ class Trend(Fresh):
     formula: dict[str, Any]
 
 
-class SearchAnswer(Fresh):
-    """A page of hits."""
+class FoundFilm(Film):
+    """A film that was found."""
+
+    highlights: dict[str, str | list[str]] | None = Field(
+        default=None,
+        description="with highlight=true: by field (title, original_title, people, keywords, "
+        "overview) what was found, as HTML with `<mark>` and nothing else in it",
+        examples=[{"title": "The <mark>Dark</mark> <mark>Knight</mark>"}],
+    )
+
+
+class Searched(Fresh):
+    """Which engine answered; `degraded` and a note are there only when another one stood in."""
+
+    engine: str = Field(examples=["meilisearch", "postgres"])
+    degraded: bool = False
+    note: str | None = None
+
+
+class SearchAnswer(Searched):
+    """A page of hits; `total` and `facets` count all of them, decades by their first year."""
 
     query: str
-    hits: list[Film]
+    hits: list[FoundFilm]
     total: int
     limit: int
     offset: int
@@ -228,6 +247,22 @@ class TopSearches(BaseModel):
     date_from: date
     date_to: date
     as_of: datetime
+
+
+class SuggestedFilm(BaseModel):
+    """A film that may be meant."""
+
+    movie_id: str = Field(examples=["tmdb-27205"])
+    title: str = Field(examples=["Inception"])
+    year: int | None = Field(examples=[2010])
+
+
+class SuggestAnswer(Searched):
+    """What may be meant, likeliest first."""
+
+    query: str
+    films: list[SuggestedFilm]
+    people: list[str] = Field(examples=[["Leonardo DiCaprio"]])
 
 
 Responses = dict[int | str, dict[str, Any]]

@@ -5,6 +5,7 @@ from typing import Annotated, Self
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from starlette.responses import Response
 
 from search_indexer.engine import GenreMode, Order, SearchEngine, SearchRequest, Sort
 from search_indexer.folding import storable
@@ -50,12 +51,17 @@ class FacetCounts(BaseModel):
 
 
 class Answered(BaseModel):
-    """Which engine answered, and when; `degraded` when it is not the one that was set up."""
+    """Which engine answered, and when; `degraded` and why only where it is not the usual one."""
 
     engine: str
     degraded: bool
     note: str | None
     as_of: datetime
+
+    def as_response(self) -> Response:
+        """The JSON."""
+        usual = set[str]() if self.degraded else {"degraded", "note"}
+        return Response(self.model_dump_json(exclude=usual), media_type="application/json")
 
 
 class SearchPage(Answered):
@@ -137,14 +143,14 @@ def create_router(engine: SearchEngine) -> APIRouter:
     """The routes, answered by an engine."""
     router = APIRouter()
 
-    @router.get("/search")
-    async def search(query: Annotated[SearchQuery, Query()]) -> SearchPage:  # pyright: ignore[reportUnusedFunction]
+    @router.get("/search", response_model=None)
+    async def search(query: Annotated[SearchQuery, Query()]) -> Response:  # pyright: ignore[reportUnusedFunction]
         """Films by title, people, keywords and plot; without `q`, all films by trend."""
         request = query.to_request()
         result = await engine.search(request)
-        return SearchPage(
+        page = SearchPage(
             query=request.q,
-            hits=[MarkedHit.model_validate(hit, from_attributes=True) for hit in result.hits]
+            hits=[MarkedHit.model_validate(hit) for hit in result.hits]
             if request.highlight
             else [Hit.model_validate(hit) for hit in result.hits],
             total=result.total,
@@ -156,15 +162,16 @@ def create_router(engine: SearchEngine) -> APIRouter:
             note=result.note,
             as_of=datetime.now(UTC),
         )
+        return page.as_response()
 
-    @router.get("/search/suggest")
+    @router.get("/search/suggest", response_model=None)
     async def suggest(  # pyright: ignore[reportUnusedFunction]
         q: Annotated[str, Query(max_length=200)],
         limit: Annotated[int, Query(ge=1, le=20)] = 8,
-    ) -> SuggestionList:
+    ) -> Response:
         """Films by the beginning of a title or of words in it, and people."""
         result = await engine.suggest(storable(q), limit)
-        return SuggestionList(
+        suggestions = SuggestionList(
             query=storable(q),
             films=[FilmSuggestion.model_validate(film) for film in result.films],
             people=list(result.people),
@@ -173,5 +180,6 @@ def create_router(engine: SearchEngine) -> APIRouter:
             note=result.note,
             as_of=datetime.now(UTC),
         )
+        return suggestions.as_response()
 
     return router

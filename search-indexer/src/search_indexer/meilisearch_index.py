@@ -18,7 +18,7 @@ from service_kit import Outage
 
 from search_indexer.documents import Document, Figures, Ratings, Stamp, Trend
 from search_indexer.engine import DocumentIndex
-from search_indexer.folding import fold, without_article
+from search_indexer.folding import bare_title, fold
 from search_indexer.meilisearch_calls import NAME, finish, outages
 from search_indexer.meilisearch_keys import ensure_keys, indexing_key, search_key
 from search_indexer.meilisearch_search import SETTINGS
@@ -256,7 +256,7 @@ def _fields_of(document: Document, figures: Figures) -> dict[str, Any]:
         "tmdb_id": document.tmdb_id,
         "imdb_id": document.imdb_id,
         "title": document.title,
-        "bare_title": without_article(document.title),
+        "bare_title": bare_title(document.title),
         "original_title": document.original_title,
         "original_language": document.original_language,
         "overview": document.overview,

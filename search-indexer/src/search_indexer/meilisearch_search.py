@@ -33,7 +33,7 @@ from search_indexer.engine import (
     SuggestedFilm,
     Suggestions,
 )
-from search_indexer.folding import ARTICLES, fold, storable
+from search_indexer.folding import ARTICLES, fold, is_word_character, storable
 from search_indexer.highlighting import FIELDS, SNIPPET_WORDS
 from search_indexer.suggesting import matching_people
 
@@ -182,8 +182,16 @@ async def _hits(
 
 
 def query_of(text: str) -> str:
-    """Words without what Meilisearch takes for operators: phrases in quotes, words with a minus."""
-    return _OPERATORS.sub(" ", storable(text)).strip()
+    """Words without what Meilisearch takes for operators: phrases in quotes, words with a minus.
+
+    It ends with a word, which so may be unfinished. An article behind which anything stands would
+    be left out, and if it was all that was asked for, everything found.
+    """
+    query = _OPERATORS.sub(" ", storable(text)).lstrip()
+    end = len(query)
+    while end and not is_word_character(query[end - 1]):
+        end -= 1
+    return query[:end]
 
 
 def condition(attribute: str, operator: Operator, value: str | float) -> str:

@@ -16,7 +16,7 @@ only (see `folding` and `tokens`), and they and all filters are bound parameters
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Final
 
@@ -53,8 +53,6 @@ NAME: Final = "postgres"
 _MAX_CORRECTIONS: Final = 24
 # With fewer hits, words that are known are taken for mistyped as well.
 _ENOUGH: Final = 10
-# Where behind all others those come that were found by taking known words for mistyped.
-_FAR: Final = 10
 _FILMS_OF_PEOPLE: Final = 60
 # In the C collation all texts that begin with a prefix sort before the prefix and this.
 _LAST_CHARACTER: Final = "\U0010ffff"
@@ -101,24 +99,19 @@ SELECT word FROM unnest(CAST(:words AS text[])) AS w (word)
 WHERE ts_lexize('pg_catalog.english_stem', word) && CAST(:stems AS text[])
 """)
 
-_GROUP_FILTERS: Final = """
-    (CAST(:genres AS text[]) IS NULL
-        OR (NOT :any_genre AND g.genre_keys @> CAST(:genres AS text[]))
-        OR (:any_genre AND g.genre_keys && CAST(:genres AS text[])))
-    AND (CAST(:decade AS integer) IS NULL OR g.decade = CAST(:decade AS integer))
-    AND (CAST(:language AS text) IS NULL OR lower(g.language) = lower(CAST(:language AS text)))
-"""
-_ROW_FILTERS: Final = """
-    (CAST(:year_from AS integer) IS NULL OR l.year >= CAST(:year_from AS integer))
-    AND (CAST(:year_to AS integer) IS NULL OR l.year <= CAST(:year_to AS integer))
-    AND (CAST(:min_rating AS double precision) IS NULL
-        OR l.vote_average >= CAST(:min_rating AS double precision))
-    AND (CAST(:min_votes AS bigint) IS NULL OR l.vote_count >= CAST(:min_votes AS bigint))
-"""
-_FILTERS: Final = f"""
-    l.shown AND {_ROW_FILTERS}
-    AND (NOT :by_group OR l.facet_group IN (SELECT g.id FROM facet_groups g WHERE {_GROUP_FILTERS}))
-"""  # noqa: S608 -- made of constants; values are bound
+# A filter that is not asked for is no part of a statement, so that the planner can use indexes.
+_GROUP_FILTERS: Final[Mapping[str, str]] = {
+    "all_genres": "g.genre_keys @> CAST(:all_genres AS text[])",
+    "any_genre": "g.genre_keys && CAST(:any_genre AS text[])",
+    "decade": "g.decade = :decade",
+    "language": "lower(g.language) = lower(:language)",
+}
+_ROW_FILTERS: Final[Mapping[str, str]] = {
+    "year_from": "l.year >= :year_from",
+    "year_to": "l.year <= :year_to",
+    "min_rating": "l.vote_average >= :min_rating",
+    "min_votes": "l.vote_count >= :min_votes",
+}
 
 _ORDERS: Final[Mapping[Sort, Mapping[str, str]]] = {
     "date": {
@@ -165,27 +158,6 @@ JOIN documents d USING (movie_id) JOIN listing l USING (movie_id)
 ORDER BY p.place
 """
 _SHOW: Final = text(_HITS)
-
-_COUNT_GROUPS: Final = text(f"""
-WITH groups AS MATERIALIZED (
-    SELECT g.genres, g.decade, g.language, c.films
-    FROM (SELECT facet_group, sum(films) AS films FROM facet_counts GROUP BY facet_group) AS c
-    JOIN facet_groups g ON g.id = c.facet_group
-    WHERE c.films > 0 AND (NOT :by_group OR ({_GROUP_FILTERS}))
-)
-{_COUNTED}
-""")  # noqa: S608 -- made of constants; values are bound
-
-_COUNT_LISTED: Final = text(f"""
-WITH groups AS MATERIALIZED (
-    SELECT g.genres, g.decade, g.language, c.films
-    FROM (
-        SELECT l.facet_group, count(*) AS films FROM listing l WHERE {_FILTERS} GROUP BY 1
-    ) AS c
-    JOIN facet_groups g ON g.id = c.facet_group
-)
-{_COUNTED}
-""")  # noqa: S608 -- made of constants; values are bound
 
 # A plan made without knowing the values could not skip filters; the matches of a broad query are
 # kept in memory; the index is used for such a query too, because the planner does not know how few
@@ -286,50 +258,131 @@ ORDER BY p.rank_key DESC NULLS LAST, p.popularity DESC, p.movie_id
 """)  # noqa: S608 -- made of constants; values are bound
 
 
+@dataclass(frozen=True, slots=True)
+class _Filters:
+    """The filters that are asked for, by name, and their values."""
+
+    names: tuple[str, ...]
+    values: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, request: SearchRequest) -> "_Filters":
+        """Those of a request."""
+        genres = [fold(genre) for genre in request.genres] or None
+        possible = {
+            "all_genres": genres if request.genre_mode == "all" else None,
+            "any_genre": genres if request.genre_mode == "any" else None,
+            "decade": request.decade,
+            "language": request.language,
+            "year_from": request.year_from,
+            "year_to": request.year_to,
+            "min_rating": request.min_rating,
+            "min_votes": request.min_votes,
+        }
+        values = {name: value for name, value in possible.items() if value is not None}
+        return cls(tuple(values), values)
+
+
+@cache
+def _passes(names: tuple[str, ...]) -> str:
+    """A row `l` of `listing` passes these filters."""
+    conditions = ["l.shown", *(sql for name, sql in _ROW_FILTERS.items() if name in names)]
+    if of_groups := _of_groups(names):
+        conditions.append(
+            f"l.facet_group IN (SELECT g.id FROM facet_groups g WHERE {of_groups})"  # noqa: S608
+        )
+    return " AND ".join(conditions)
+
+
+def _of_groups(names: tuple[str, ...]) -> str:
+    return " AND ".join(sql for name, sql in _GROUP_FILTERS.items() if name in names)
+
+
 async def _browse(
     connection: AsyncConnection, request: SearchRequest
 ) -> tuple[_Counts, Sequence[str]]:
     """All films that pass the filters."""
-    parameters = _filters_of(request)
-    of_rows = ("year_from", "year_to", "min_rating", "min_votes")
-    by_rows = any(parameters[name] is not None for name in of_rows)
-    counts = await _counts(connection, _COUNT_LISTED if by_rows else _COUNT_GROUPS, parameters)
+    filters = _Filters.of(request)
+    counts = await _counts(connection, _count_listed(filters.names), filters.values)
     if request.offset >= counts.total:
         return counts, []
-    everything = not by_rows and not parameters["by_group"]
-    # Along the chart until the page is full, or all that pass and sorted then: whichever looks at
-    # fewer films. Of the films of the chart every (all / total)th passes.
-    wanted = request.offset + request.limit
-    along = request.sort in ("relevance", "trend") and (
-        everything or wanted * _FILMS_A_STEP < counts.total
+    by_chart = request.sort == "relevance" or (request.sort, request.order) == ("trend", "desc")
+    along = by_chart and (
+        not filters.names or await _is_shorter_along_the_chart(connection, request, counts.total)
     )
-    statement = _browse_statement(request.sort, request.order, along=along, filtered=not everything)
-    found = await connection.execute(statement, parameters)
+    statement = _browse_statement(
+        "trend" if by_chart else request.sort, request.order, filters.names, along=along
+    )
+    page = {"limit": request.limit, "offset": request.offset}
+    found = await connection.execute(statement, {**filters.values, **page})
     return counts, found.scalars().all()
 
 
-# Looking a film up takes as long as this many in a row.
-_FILMS_A_STEP: Final = 10
+# Looking a film of the chart up takes as long as sorting this many.
+_FILMS_A_STEP: Final = 3
+
+_COUNT_ALL: Final = text("SELECT COALESCE(sum(films), 0)::bigint FROM facet_counts")
+
+
+async def _is_shorter_along_the_chart(
+    connection: AsyncConnection, request: SearchRequest, total: int
+) -> bool:
+    """Whether looking at films in the order of the chart, until the page is full of those that pass
+    filters, is less work than finding and sorting all that do: every (all / total)th passes."""
+    films: int = (await connection.execute(_COUNT_ALL)).scalar_one()
+    steps = (request.offset + request.limit) * films / total
+    return steps * _FILMS_A_STEP < total
 
 
 @cache
-def _browse_statement(sort: Sort, order: str, *, along: bool, filtered: bool) -> TextClause:
-    by_trend = _BY_TREND_REVERSED if sort == "trend" and order == "asc" else _BY_TREND
-    by = _ORDERS.get(sort, {}).get(order, "") + by_trend
+def _count_listed(names: tuple[str, ...]) -> TextClause:
+    """Counts of all films that pass filters; from sums by group where groups decide."""
+    if any(name in _ROW_FILTERS for name in names):
+        return _counting(f"""
+            SELECT l.facet_group, count(*) AS films FROM listing l WHERE {_passes(names)}
+            GROUP BY l.facet_group
+        """)  # noqa: S608 -- made of constants; values are bound
+    return _counting(
+        "SELECT facet_group, sum(films) AS films FROM facet_counts GROUP BY facet_group",
+        _of_groups(names),
+    )
+
+
+def _counting(by_group: str, condition: str = "") -> TextClause:
+    """Total and facets of what a statement counts by group."""
+    return text(f"""
+        WITH groups AS MATERIALIZED (
+            SELECT g.genres, g.decade, g.language, c.films
+            FROM ({by_group}) AS c JOIN facet_groups g ON g.id = c.facet_group
+            WHERE c.films > 0 {"AND " + condition if condition else ""}
+        )
+        {_COUNTED}
+    """)  # noqa: S608 -- made of constants; values are bound
+
+
+@cache
+def _browse_statement(
+    sort: Sort, order: str, names: tuple[str, ...], *, along: bool
+) -> TextClause:
     if not along:
         return text(f"""
-            SELECT l.movie_id FROM listing l WHERE {_FILTERS}
-            ORDER BY {by} LIMIT :limit OFFSET :offset
+            SELECT l.movie_id FROM listing l WHERE {_passes(names)}
+            ORDER BY {_order_by(sort, order)} LIMIT :limit OFFSET :offset
         """)  # noqa: S608 -- made of constants; values are bound
-    passes = (
-        f"AND EXISTS (SELECT FROM listing l WHERE l.movie_id = r.movie_id AND {_FILTERS} OFFSET 0)"
-        if filtered
-        else ""
-    )
+    # OFFSET 0 keeps the planner from turning this into a join of everything.
+    passes = f"""AND EXISTS (
+        SELECT FROM listing l WHERE l.movie_id = r.movie_id AND {_passes(names)} OFFSET 0
+    )"""  # noqa: S608 -- made of constants; values are bound
     return text(f"""
-        SELECT r.movie_id FROM ranking r WHERE r.shown {passes}
-        ORDER BY {by} LIMIT :limit OFFSET :offset
+        SELECT r.movie_id FROM ranking r WHERE r.shown {passes if names else ""}
+        ORDER BY {_BY_TREND} LIMIT :limit OFFSET :offset
     """)  # noqa: S608 -- made of constants; values are bound
+
+
+def _order_by(sort: Sort, order: str) -> str:
+    if (sort, order) == ("trend", "asc"):
+        return _BY_TREND_REVERSED
+    return _ORDERS.get(sort, {}).get(order, "") + _BY_TREND
 
 
 async def _find(
@@ -407,88 +460,109 @@ async def _matched(
 ) -> tuple[_Counts, Sequence[str]]:
     """Counts and the page, of what the terms find and, behind it, what the corrected ones find."""
     key = title_key(request.q)
+    tiers = _tiers(terms, key)
+    if corrected:
+        before = tiers[-1].query
+        tiers += [
+            replace(tier, query=f"({before}) | ({tier.query})") for tier in _tiers(corrected, key)
+        ]
+    widest = tiers[-1].query
+    filters = _Filters.of(request)
+    parameters: dict[str, Any] = {**filters.values, "widest": widest}
+    counts = await _counts(connection, _count_found(filters.names), parameters)
+    if request.offset >= counts.total:
+        return counts, []
+    parameters |= {"limit": request.limit, "offset": request.offset}
+    if request.sort == "relevance":
+        mistyped = any(term.corrections for term in (*terms, *corrected))
+        statement = _best_statement(
+            tuple(mistyped and tier.of_title for tier in tiers), filters.names
+        )
+        parameters |= {f"query_{n}": tier.query for n, tier in enumerate(tiers)}
+        parameters["key"] = key
+    else:
+        statement = _sorted_statement(request.sort, request.order, filters.names)
+    return counts, (await connection.execute(statement, parameters)).scalars().all()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tier:
+    """Films that come behind those of the tiers before it, all of which its query finds as well.
+
+    Attributes:
+        of_title: it is about titles, so that the nearest title comes first where a word is mistyped.
+    """
+
+    query: str
+    of_title: bool = False
+
+
+def _tiers(terms: Sequence[Term], key: str) -> list[_Tier]:
+    """Best first: the exact title, …, anywhere."""
+    begins = tokens.title_begins(key)
+    finished, in_title = tokens.in_title(terms, finished=True), tokens.in_title(terms)
     # What begins a word of nearly every film is looked for in titles only.
     titles_only = all(len(term.word) <= 2 or term.word in ARTICLES for term in terms)
-    tiers = [(tokens.exact_title(key), 0), *_tiers(terms, key, 0)]
+    tiers = [
+        _Tier(query=tokens.exact_title(key), of_title=True),
+        _Tier(query=begins, of_title=True),
+        _Tier(query=f"({finished}) | {begins}", of_title=True),
+        _Tier(query=f"({in_title}) | {begins}", of_title=True),
+    ]
     if titles_only:
-        widest = f"{tokens.in_title(terms)} | {tokens.title_begins(key)}"
-    else:
-        widest = tokens.anywhere(terms, key)
-    if corrected:
-        tiers += [(widest, 9), *_tiers(corrected, key, _FAR)]
-        widest = f"({widest}) | ({tokens.anywhere(corrected, key)})"
-    tiers = [(query, tier) for query, tier in tiers if query]
-    mistyped = any(term.corrections for term in (*terms, *corrected))
-    statement = _find_statement(
-        tuple(tier for _, tier in tiers), request.sort, request.order, mistyped=mistyped
-    )
-    row = (
-        (
-            await connection.execute(
-                statement,
-                {
-                    **_filters_of(request),
-                    **{f"query_{n}": query for n, (query, _) in enumerate(tiers)},
-                    "widest": widest,
-                    "key": key,
-                },
-            )
-        )
-        .mappings()
-        .one()
-    )
-    return _counts_from(row), row["movie_ids"] or []
-
-
-def _tiers(terms: Sequence[Term], key: str, first: int) -> list[tuple[str, int]]:
-    """Queries, best first, each with where what it finds comes."""
+        return tiers
+    names, in_names = tokens.in_names(terms, finished=True), tokens.in_names(terms)
     return [
-        (tokens.title_begins(key), first + 1),
-        (tokens.in_title(terms, finished=True), first + 2),
-        (tokens.in_title(terms), first + 3),
-        (tokens.in_names(terms, finished=True), first + 4),
-        (tokens.in_names(terms), first + 5),
+        *tiers,
+        _Tier(query=f"({names}) | ({in_title}) | {begins}"),
+        _Tier(query=f"({in_names}) | {begins}"),
+        _Tier(query=tokens.anywhere(terms, key)),
     ]
 
 
 @cache
-def _find_statement(
-    tiers: tuple[int, ...], sort: Sort, order: str, *, mistyped: bool
-) -> TextClause:
-    cases = "\n".join(
-        f"""WHEN l.number IN (
-            SELECT number FROM listing WHERE shown AND tokens @@ CAST(:query_{n} AS tsquery)
-        ) THEN {tier}"""  # noqa: S608 -- numbers; values are bound
-        for n, tier in enumerate(tiers)
+def _count_found(names: tuple[str, ...]) -> TextClause:
+    return _counting(f"""
+        SELECT l.facet_group, count(*) AS films FROM listing l
+        WHERE l.tokens @@ CAST(:widest AS tsquery) AND {_passes(names)}
+        GROUP BY l.facet_group
+    """)  # noqa: S608 -- made of constants; values are bound
+
+
+@cache
+def _best_statement(by_distance: tuple[bool, ...], names: tuple[str, ...]) -> TextClause:
+    """A page of all tiers, one after the other: those behind the page are never looked for.
+
+    Args:
+        by_distance: for each tier whether the nearest title comes first.
+        names: of the filters.
+    """
+    tiers = "\nUNION ALL\n".join(
+        f"""(
+            SELECT l.movie_id FROM listing l
+            WHERE l.tokens @@ CAST(:query_{n} AS tsquery) AND {_passes(names)}
+            {_NOT_BEFORE.format(before=n - 1) if n else ""}
+            ORDER BY {_DISTANCE if near else ""} {_BY_TREND}
+        )"""  # noqa: S608 -- made of constants; values are bound
+        for n, near in enumerate(by_distance)
     )
-    distance = (
-        """CASE WHEN m.tier % 10 BETWEEN 1 AND 3 THEN (
-            SELECT 1 - similarity(d.title_key, :key) FROM documents d
-            WHERE d.movie_id = m.movie_id
-        ) ELSE 0 END"""
-        if mistyped and sort == "relevance"
-        else "0"
-    )
-    by_trend = _BY_TREND_REVERSED if sort == "trend" and order == "asc" else _BY_TREND
-    by = "tier, distance, " if sort == "relevance" else _ORDERS.get(sort, {}).get(order, "")
+    return text(f"SELECT movie_id FROM ({tiers}) AS t LIMIT :limit OFFSET :offset")  # noqa: S608
+
+
+_NOT_BEFORE: Final = """AND l.number NOT IN (
+    SELECT number FROM listing WHERE shown AND tokens @@ CAST(:query_{before} AS tsquery)
+)"""
+_DISTANCE: Final = """(
+    SELECT 1 - similarity(d.title_key, :key) FROM documents d WHERE d.movie_id = l.movie_id
+),"""
+
+
+@cache
+def _sorted_statement(sort: Sort, order: str, names: tuple[str, ...]) -> TextClause:
     return text(f"""
-        WITH matched AS MATERIALIZED (
-            SELECT l.movie_id, l.facet_group, l.rank_key, l.popularity, l.release_date,
-                l.vote_average, CASE {cases} ELSE 19 END AS tier
-            FROM listing l
-            WHERE l.tokens @@ CAST(:widest AS tsquery) AND {_FILTERS}
-        ),
-        groups AS MATERIALIZED (
-            SELECT g.genres, g.decade, g.language, c.films
-            FROM (SELECT facet_group, count(*) AS films FROM matched GROUP BY facet_group) AS c
-            JOIN facet_groups g ON g.id = c.facet_group
-        )
-        {_COUNTED},
-        ARRAY(
-            SELECT movie_id FROM (SELECT m.*, {distance} AS distance FROM matched m) AS m
-            ORDER BY {by}{by_trend}
-            LIMIT :limit OFFSET :offset
-        ) AS movie_ids
+        SELECT l.movie_id FROM listing l
+        WHERE l.tokens @@ CAST(:widest AS tsquery) AND {_passes(names)}
+        ORDER BY {_order_by(sort, order)} LIMIT :limit OFFSET :offset
     """)  # noqa: S608 -- made of constants; values are bound
 
 
@@ -571,20 +645,3 @@ def _counts_from(row: Mapping[str, Any]) -> _Counts:
 
 def _ordered(counts: Mapping[str, int] | None) -> dict[str, int]:
     return dict(sorted((counts or {}).items(), key=lambda item: (-item[1], item[0])))
-
-
-def _filters_of(request: SearchRequest) -> dict[str, Any]:
-    genres = [fold(genre) for genre in request.genres] or None
-    return {
-        "genres": genres,
-        "any_genre": request.genre_mode == "any",
-        "decade": request.decade,
-        "language": request.language,
-        "by_group": any(value is not None for value in (genres, request.decade, request.language)),
-        "year_from": request.year_from,
-        "year_to": request.year_to,
-        "min_rating": request.min_rating,
-        "min_votes": request.min_votes,
-        "limit": request.limit,
-        "offset": request.offset,
-    }

@@ -25,7 +25,7 @@ from search_indexer.documents import (
     Removal,
     Trend,
 )
-from search_indexer.folding import fold, key_of_words, words
+from search_indexer.folding import fold, initials, key_of_words, words
 from search_indexer.tokens import tokens_of
 
 # The longest text whose words are searched; tsvector has an upper bound of 1 MiB.
@@ -536,7 +536,7 @@ def _row_of(change: CatalogueChange, vocabulary: dict[str, bool]) -> dict[str, A
         "genre_keys": [fold(genre) for genre in change.genres],
         "title_key": title_key,
         "tokens": tokens_of(
-            titles=[*title, *original_words],
+            titles=[*title, *original_words, *initials(f"{change.title} {original}")],
             keys=[title_key, key_of_words(original_words)],
             people=people,
             keywords=keywords,

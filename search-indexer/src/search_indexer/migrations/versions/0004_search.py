@@ -58,7 +58,10 @@ ALTER TABLE documents
 
 INDEXES = (
     "CREATE INDEX listing_tokens ON listing USING gin (tokens) WHERE shown",
+    "CREATE INDEX listing_facet_group ON listing (facet_group) WHERE shown",
     "CREATE INDEX listing_year ON listing (year) WHERE shown",
+    "CREATE INDEX listing_newest ON listing (release_date DESC NULLS LAST) WHERE shown",
+    "CREATE INDEX listing_oldest ON listing (release_date) WHERE shown",
 )
 
 # Films in the order of the chart, for browsing. Not an index of `listing`: ranks change all the
@@ -78,10 +81,6 @@ RANKING = (
     """,
     """
     CREATE INDEX ranking_order ON ranking (rank_key DESC NULLS LAST, popularity DESC, movie_id)
-    WHERE shown
-    """,
-    """
-    CREATE INDEX ranking_reverse ON ranking (rank_key NULLS LAST, popularity, movie_id)
     WHERE shown
     """,
 )
