@@ -18,6 +18,7 @@ LOG_LINES := $(if $(filter command line,$(origin LINES)),$(LINES),40)
 
 .PHONY: help bootstrap up down reset status logs env import export import-dump \
 	test check audit bench bench-import bench-ratings bench-recommendations bench-bulk bench-search \
+	bench-search-upkeep \
 	format lint typecheck \
 	imports lock
 
@@ -106,6 +107,9 @@ bench-bulk: bootstrap ## 2,000 films from a TMDB that limits, fails and hangs
 
 bench-search: bootstrap ## relevance and speed of both search engines (SEARCH_SIZES=… MEILISEARCH_BINARY=…)
 	@.venv/bin/python tests/bench/search.py
+
+bench-search-upkeep: bootstrap ## from a changed film to its hit; rebuilding under traffic (UPKEEP_FILMS=… MEILISEARCH_BINARY=…)
+	@.venv/bin/python tests/bench/search_upkeep.py
 
 EXPORT := .venv/bin/uv export --quiet --all-packages --no-emit-workspace --no-header \
 	--format requirements.txt

@@ -280,6 +280,17 @@ class RecordingIndex:
                 merged = Figures(trend=new.trend or old.trend, ratings=new.ratings or old.ratings)
                 self.documents[movie_id] = document, merged
 
+    async def apply(
+        self,
+        *,
+        removed: Sequence[str],
+        documents: Sequence[tuple[Document, Figures]],
+        figures: Sequence[tuple[str, Figures]],
+    ) -> None:
+        await self.remove(removed)
+        await self.index(documents)
+        await self.update_figures(figures)
+
     async def count(self) -> int:
         self._check()
         return len(self.documents)

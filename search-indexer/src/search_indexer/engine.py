@@ -202,8 +202,8 @@ class DocumentIndex(Protocol):
     """A store of documents outside of the database. A write returns once it can be searched.
 
     Each method may be repeated with the same arguments, and raises `Outage` while the engine is
-    away. `index`, `remove` and `update_figures` raise `ChangeRefusedError` when the engine says
-    that the request itself is wrong.
+    away. `index`, `remove`, `update_figures` and `apply` raise `ChangeRefusedError` when the engine
+    says that the request itself is wrong.
     """
 
     async def ensure_ready(self) -> str:
@@ -227,6 +227,16 @@ class DocumentIndex(Protocol):
 
     async def update_figures(self, figures: Sequence[tuple[str, Figures]]) -> None:
         """Changes figures of documents that are there; others are left out, not created."""
+        ...
+
+    async def apply(
+        self,
+        *,
+        removed: Sequence[str],
+        documents: Sequence[tuple[Document, Figures]],
+        figures: Sequence[tuple[str, Figures]],
+    ) -> None:
+        """All three in one go, about different films; what is refused takes nothing else along."""
         ...
 
     async def count(self) -> int:

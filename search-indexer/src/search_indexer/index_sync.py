@@ -10,6 +10,7 @@ One process writes at a time, because two of them could send two versions of a d
 order.
 """
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -31,6 +32,9 @@ _BATCHES_PER_RUN: Final = 100
 _REFUSED_AGAIN_AFTER: Final = timedelta(minutes=10)
 # How often an index that nothing changes in is looked at, in case it was lost or created anew.
 _LOOK_EVERY: Final = 30.0
+# How long what was seen then counts while changes are sent. An index that was lost meanwhile is
+# made by the first of them, and is noticed to be another one by the next look.
+_TRUSTED_FOR: Final = 5.0
 
 _Write = Callable[[DocumentIndex, Sequence[PendingChange]], Awaitable[None]]
 _Refused = Callable[[PendingChange, ChangeRefusedError], Awaitable[None]]
@@ -118,9 +122,15 @@ class IndexWriter:
         removed = [change for change in changes if change.document is None]
         whole = [change for change in changes if change.document and change.whole_document]
         figures = [change for change in changes if change.document and not change.whole_document]
-        await self._send(removed, _remove)
-        await self._send(whole, _replace)
-        await self._send(figures, _update_figures)
+        if changes:
+            try:
+                await self._apply(removed, whole, figures)
+            except ChangeRefusedError:
+                await self._send(removed, _remove)
+                await self._send(whole, _replace)
+                await self._send(figures, _update_figures)
+            else:
+                await self._settle(changes)
         return len(changes)
 
     async def send_all(self) -> None:
@@ -135,13 +145,39 @@ class IndexWriter:
         await self._halving(changes, _replace, [index], self._send_again)
 
     async def _send(self, changes: Sequence[PendingChange], write: _Write) -> None:
-        indexes: list[DocumentIndex] = [self.index]
-        if self._lease.rebuilt_by is not None:
-            indexes.append(self.index.successor())
-        accepted = await self._halving(changes, write, indexes, self._postpone)
+        accepted = await self._halving(changes, write, self._indexes(), self._postpone)
         if accepted:
-            async with self._database.transaction() as connection:
-                await repository.settle(connection, accepted)
+            await self._settle(accepted)
+
+    async def _apply(
+        self,
+        removed: Sequence[PendingChange],
+        whole: Sequence[PendingChange],
+        figures: Sequence[PendingChange],
+    ) -> None:
+        self.check()
+        results = await asyncio.gather(
+            *(
+                index.apply(
+                    removed=[change.movie_id for change in removed],
+                    documents=[(c.document, c.figures) for c in whole if c.document],
+                    figures=[(change.movie_id, change.figures) for change in figures],
+                )
+                for index in self._indexes()
+            ),
+            return_exceptions=True,
+        )
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+
+    def _indexes(self) -> list[DocumentIndex]:
+        rebuilding = self._lease.rebuilt_by is not None
+        return [self.index, self.index.successor()] if rebuilding else [self.index]
+
+    async def _settle(self, changes: Sequence[PendingChange]) -> None:
+        async with self._database.transaction() as connection:
+            await repository.settle(connection, changes)
 
     async def _halving(
         self,
@@ -220,13 +256,17 @@ class IndexSync:
                 await self._send_all()
 
     async def _send_all(self) -> None:
-        await self._writer.adopt_index()
+        if self._is_older_than(_TRUSTED_FOR):
+            await self._writer.adopt_index()
+            self._looked_at = time.monotonic()
         await self._writer.drop_abandoned()
-        self._looked_at = time.monotonic()
         await self._writer.send_all()
 
+    def _is_older_than(self, seconds: float) -> bool:
+        return self._looked_at is None or time.monotonic() - self._looked_at > seconds
+
     async def _is_due(self) -> bool:
-        if self._looked_at is None or time.monotonic() - self._looked_at > _LOOK_EVERY:
+        if self._is_older_than(_LOOK_EVERY):
             return True
         async with self._database.reading() as connection:
             return await repository.is_pending(connection)

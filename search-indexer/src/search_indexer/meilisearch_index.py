@@ -26,6 +26,7 @@ from search_indexer.meilisearch_search import SETTINGS
 logger = logging.getLogger(__name__)
 
 _REQUEST_TIMEOUT: Final = 10
+_KEY: Final = "movie_id"
 _STAMP: Final = ["movie_id", "revision", "trend_revision", "ratings_revision"]
 
 
@@ -96,6 +97,16 @@ class MeilisearchIndex:
     async def update_figures(self, figures: Sequence[tuple[str, Figures]]) -> None:
         """Changes figures of documents that are there; others are left out, not created."""
         await self._live.update_figures(figures)
+
+    async def apply(
+        self,
+        *,
+        removed: Sequence[str],
+        documents: Sequence[tuple[Document, Figures]],
+        figures: Sequence[tuple[str, Figures]],
+    ) -> None:
+        """All three in one go, about different films."""
+        await self._live.apply(removed=removed, documents=documents, figures=figures)
 
     async def count(self) -> int:
         """How many documents there are."""
@@ -180,18 +191,35 @@ class _Documents:
         return await self.identity()
 
     async def index(self, documents: Sequence[tuple[Document, Figures]]) -> None:
-        fields = [_fields_of(document, figures) for document, figures in documents]
-        async with outages():
-            await self._finish(await self._index.add_documents(fields))
+        await self.apply(removed=(), documents=documents, figures=())
 
     async def remove(self, movie_ids: Sequence[str]) -> None:
-        async with outages():
-            await self._finish(await self._index.delete_documents(list(movie_ids)))
+        await self.apply(removed=movie_ids, documents=(), figures=())
 
     async def update_figures(self, figures: Sequence[tuple[str, Figures]]) -> None:
-        fields = [{"movie_id": movie_id, **_figure_fields(entry)} for movie_id, entry in figures]
+        await self.apply(removed=(), documents=(), figures=figures)
+
+    async def apply(
+        self,
+        *,
+        removed: Sequence[str],
+        documents: Sequence[tuple[Document, Figures]],
+        figures: Sequence[tuple[str, Figures]],
+    ) -> None:
+        # All are asked for before the first is waited for: together they are one batch there, and
+        # every batch takes as long as a hundred documents do.
+        tasks: list[TaskInfo] = []
         async with outages():
-            await self._finish(await self._index.update_documents(fields, skip_creation=True))
+            if removed:
+                tasks.append(await self._index.delete_documents(list(removed)))
+            if documents:
+                fields = [_fields_of(document, known) for document, known in documents]
+                tasks.append(await self._index.add_documents(fields, _KEY))
+            if figures:
+                parts = [{"movie_id": key, **_figure_fields(known)} for key, known in figures]
+                tasks.append(await self._index.update_documents(parts, _KEY, skip_creation=True))
+            for task in tasks:
+                await self._finish(task)
 
     async def count(self) -> int:
         async with outages():
@@ -224,7 +252,7 @@ class _Documents:
 
     async def _create(self) -> str:
         timeout = int(self._task_timeout * 1000)
-        created = await self._client.create_index(self._uid, "movie_id", timeout_in_ms=timeout)
+        created = await self._client.create_index(self._uid, _KEY, timeout_in_ms=timeout)
         return _identity_of(created)
 
     async def _finish(self, task: TaskInfo) -> None:
