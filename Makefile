@@ -18,7 +18,7 @@ LOG_LINES := $(if $(filter command line,$(origin LINES)),$(LINES),40)
 
 .PHONY: help bootstrap up down reset status logs env import export import-dump \
 	test check audit bench bench-import bench-ratings bench-recommendations bench-compute bench-bulk \
-	bench-scale format lint typecheck imports lock
+	bench-scale bench-search bench-search-upkeep format lint typecheck imports lock
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \t\2/p' Makefile | expand -t 20
@@ -111,6 +111,12 @@ bench-compute: bootstrap ## MovieLens from event to recommendations: time, memor
 
 bench-bulk: bootstrap ## 2,000 films from a TMDB that limits, fails and hangs
 	@.venv/bin/python tests/bench/run.py bulk
+
+bench-search: bootstrap ## relevance and speed of both search engines (SEARCH_SIZES=… MEILISEARCH_BINARY=…)
+	@.venv/bin/python tests/bench/search.py
+
+bench-search-upkeep: bootstrap ## from a changed film to its hit; rebuilding under traffic (UPKEEP_FILMS=… MEILISEARCH_BINARY=…)
+	@.venv/bin/python tests/bench/search_upkeep.py
 
 EXPORT := .venv/bin/uv export --quiet --all-packages --no-emit-workspace --no-header \
 	--format requirements.txt

@@ -21,16 +21,19 @@ from moviemetric_contracts import (
     Movie,
     MovieRemoved,
     MovieUpserted,
+    RatingAggregated,
     TrendBreakdown,
     TrendEntry,
     TrendUpdated,
 )
-from search_indexer.engine import SearchEngine
-from search_indexer.index_sync import IndexSync
+from search_indexer.documents import Document, Figures, Stamp
+from search_indexer.engine import ChangeRefusedError, SearchEngine
+from search_indexer.index_sync import IndexSync, IndexWriter
 from search_indexer.meilisearch_engine import MeilisearchEngine
+from search_indexer.meilisearch_index import MeilisearchIndex
 from search_indexer.postgres_engine import PostgresEngine
 from search_indexer.subscriptions import SUBSCRIPTIONS
-from service_kit import Ack, Database
+from service_kit import Ack, Database, Outage
 from service_kit.migrations import upgrade
 from service_kit.testing import deliver
 
@@ -46,8 +49,12 @@ class MeilisearchServer:
     key: str
 
     def engine(self, index: str) -> MeilisearchEngine:
-        """An engine for one index."""
+        """Searches one index."""
         return MeilisearchEngine(url=self.url, key=self.key, index=index)
+
+    def index(self, index: str) -> MeilisearchIndex:
+        """Keeps one index."""
+        return MeilisearchIndex(url=self.url, key=self.key, index=index)
 
 
 class Make:
@@ -126,6 +133,22 @@ class Make:
             )
         )
 
+    @classmethod
+    def rated(cls, movie_id: str, revision: int, *scores: float) -> Event[RatingAggregated]:
+        """All ratings of a film as they are at a revision."""
+        histogram = [0] * 20
+        for score in scores:
+            histogram[int(score * 2) - 1] += 1
+        return cls.event(
+            RatingAggregated(
+                movie_id=movie_id,
+                count=len(scores),
+                mean=sum(scores) / len(scores) if scores else None,
+                histogram=tuple(histogram),
+                revision=revision,
+            )
+        )
+
 
 @pytest.fixture(scope="session")
 def make() -> type[Make]:
@@ -151,6 +174,8 @@ def meilisearch_server(
     server = MeilisearchServer(f"http://127.0.0.1:{port}", uuid4().hex)
     command = [binary, "--http-addr", f"127.0.0.1:{port}", "--db-path", str(folder / "data")]
     command += ["--no-analytics", "--env", "development", "--master-key", server.key]
+    # It fills so much memory with zeros for each batch of tasks; the default is most of a machine's.
+    command += ["--max-indexing-memory", "256MiB"]
     log = folder / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output)
@@ -195,11 +220,12 @@ class World:
 
     database: Database
     engine: SearchEngine
+    writer: IndexWriter | None = None
 
     async def settle(self) -> None:
         """Everything that the database says can be searched."""
-        if isinstance(self.engine, MeilisearchEngine):
-            await IndexSync(self.database, self.engine, engine="Meilisearch").run()
+        if self.writer is not None:
+            await IndexSync(self.database, self.writer).run()
 
     async def deliver(self, *events: Event[Any]) -> None:
         """Hands events to the subscriptions that take them, and makes their effect searchable."""
@@ -211,16 +237,128 @@ class World:
         await self.settle()
 
 
-def _engine(backend: str, database: Database, request: pytest.FixtureRequest) -> SearchEngine:
-    if backend == "postgres":
-        return PostgresEngine(database)
-    server: MeilisearchServer = request.getfixturevalue("meilisearch_server")
-    return server.engine(f"test-{uuid4().hex}")
+class RecordingIndex:
+    """An external index in memory that can be away, refuse films, and call back while writing."""
+
+    def __init__(self, identity: str = "first") -> None:
+        self.created = identity
+        self.documents: dict[str, tuple[Document, Figures]] = {}
+        self.away = False
+        self.refused: set[str] = set()
+        self.meanwhile: Any = None
+        self.next: RecordingIndex | None = None
+        self.made = 0
+
+    async def ensure_ready(self) -> str:
+        self._check()
+        if not self.created:
+            self.made += 1
+            self.created = f"next {self.made}"
+        return self.created
+
+    async def identity(self) -> str | None:
+        self._check()
+        return self.created or None
+
+    async def index(self, documents: Sequence[tuple[Document, Figures]]) -> None:
+        self._check(*(document.movie_id for document, _ in documents))
+        self.documents.update({document.movie_id: (document, f) for document, f in documents})
+        if self.meanwhile is not None:
+            meanwhile, self.meanwhile = self.meanwhile, None
+            await meanwhile()
+
+    async def remove(self, movie_ids: Sequence[str]) -> None:
+        self._check(*movie_ids)
+        for movie_id in movie_ids:
+            self.documents.pop(movie_id, None)
+
+    async def update_figures(self, figures: Sequence[tuple[str, Figures]]) -> None:
+        self._check(*(movie_id for movie_id, _ in figures))
+        for movie_id, new in figures:
+            if movie_id in self.documents:
+                document, old = self.documents[movie_id]
+                merged = Figures(trend=new.trend or old.trend, ratings=new.ratings or old.ratings)
+                self.documents[movie_id] = document, merged
+
+    async def apply(
+        self,
+        *,
+        removed: Sequence[str],
+        documents: Sequence[tuple[Document, Figures]],
+        figures: Sequence[tuple[str, Figures]],
+    ) -> None:
+        await self.remove(removed)
+        await self.index(documents)
+        await self.update_figures(figures)
+
+    async def count(self) -> int:
+        self._check()
+        return len(self.documents)
+
+    async def stamps(self, movie_ids: Sequence[str]) -> dict[str, Stamp]:
+        self._check()
+        held = {key: self.documents[key] for key in movie_ids if key in self.documents}
+        return {
+            key: Stamp(
+                revision=document.revision,
+                trend_revision=figures.trend.revision if figures.trend else 0,
+                ratings_revision=figures.ratings.revision if figures.ratings else 0,
+            )
+            for key, (document, figures) in held.items()
+        }
+
+    async def page_of_ids(self, offset: int, limit: int) -> list[str]:
+        self._check()
+        return list(self.documents)[offset : offset + limit]
+
+    async def drop(self) -> None:
+        self._check()
+        self.documents, self.created = {}, ""
+
+    def successor(self) -> "RecordingIndex":
+        self.next = self.next or RecordingIndex("")
+        return self.next
+
+    async def swap_in_successor(self, identity: str) -> None:
+        self._check()
+        other = self.successor()
+        if self.created == identity:
+            return
+        assert other.created == identity
+        self.documents, other.documents = other.documents, self.documents
+        self.created, other.created = other.created, self.created
+
+    async def health(self) -> None:
+        self._check()
+
+    async def close(self) -> None: ...
+
+    def _check(self, *movie_ids: str) -> None:
+        if self.away:
+            raise Outage("index", "away")
+        if refused := self.refused.intersection(movie_ids):
+            raise ChangeRefusedError("index", f"bad: {sorted(refused)}")
+
+    @property
+    def titles(self) -> dict[str, str]:
+        return {key: document.title for key, (document, _) in self.documents.items()}
+
+
+@pytest.fixture(scope="session")
+def recording_index() -> type[RecordingIndex]:
+    """Makes external indexes in memory."""
+    return RecordingIndex
 
 
 @pytest.fixture(params=["postgres", "meilisearch"])
 async def world(database: Database, request: pytest.FixtureRequest) -> AsyncGenerator[World]:
     """An empty database with each engine in turn."""
-    engine = _engine(request.param, database, request)
-    yield World(database, engine)
+    if request.param == "postgres":
+        yield World(database, PostgresEngine(database))
+        return
+    server: MeilisearchServer = request.getfixturevalue("meilisearch_server")
+    uid = f"test-{uuid4().hex}"
+    engine, index = server.engine(uid), server.index(uid)
+    yield World(database, engine, IndexWriter(database, index, engine="meilisearch"))
     await engine.close()
+    await index.close()

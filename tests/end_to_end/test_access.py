@@ -110,6 +110,7 @@ class Route:
 
 JOB = "import-0f6f1c1e6a3c4b589a3e5f2f6f1b2c3d"
 NO_BODY: Mapping[str, Any] = {"content": b"{", "headers": {"content-type": "application/json"}}
+BAD_KEY: Mapping[str, Any] = {"headers": {"idempotency-key": "x" * 201}}
 VIEW: Mapping[str, Any] = {"json": {"movie_id": "tmdb-900000077"}}
 ROUTES: Mapping[tuple[str, str], Route] = {
     ("GET", "/ping"): Route("nothing", "/ping", 200),
@@ -134,6 +135,14 @@ ROUTES: Mapping[tuple[str, str], Route] = {
     ("GET", "/movies/{movie_id}/ratings"): Route("nothing", "/movies/900000077/ratings", 404),
     ("GET", "/movies/{movie_id}/reviews"): Route("nothing", "/movies/900000077/reviews", 404),
     ("GET", "/search"): Route("nothing", "/search?q=heat", 200),
+    ("GET", "/search/suggest"): Route("nothing", "/search/suggest?q=hea", 200),
+    ("POST", "/search/opened"): Route("views", "/search/opened", 422, {"json": {}}),
+    ("GET", "/analytics/top-searches"): Route("admin", "/analytics/top-searches?days=1", 200),
+    ("GET", "/admin/search/drift"): Route("admin", "/admin/search/drift", 200),
+    ("POST", "/admin/search/build-index"): Route(
+        "admin", "/admin/search/build-index", 422, BAD_KEY
+    ),
+    ("POST", "/admin/search/repair"): Route("admin", "/admin/search/repair", 422, BAD_KEY),
     ("GET", "/events/{event_id}"): Route("nothing", "/events/no-such-event", 200),
     ("GET", "/users/{name}"): Route("nothing", "/users/nobody.of.this.name", 404),
     ("GET", "/.well-known/jwks.json"): Route("nothing", "/.well-known/jwks.json", 200),

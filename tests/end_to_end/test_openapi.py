@@ -30,7 +30,7 @@ Answers = dict[str, Counter[int]]
 @pytest.fixture(scope="module")
 def documented(make_stack: MakeStack) -> LiveStack:
     """A stack with the film of the document's examples in it, and what is computed ahead."""
-    stack = make_stack()
+    stack = make_stack(env={"SEARCH_SIGNALS": "true"})
     stack.api.http.post("/movies/register", json={"tmdb_id": EXAMPLE}).raise_for_status()
     eventually("the film", lambda: stack.api.get(f"/movies/{EXAMPLE}/trend"))
     job = stack.api.http.post("/admin/compute/all").raise_for_status().json()

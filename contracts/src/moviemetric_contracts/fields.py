@@ -65,6 +65,13 @@ ImdbId = Annotated[str, StringConstraints(pattern=r"^tt[0-9]{7,10}$")]
 Text = Annotated[str, AfterValidator(_no_nul)]
 ShortText = Annotated[str, StringConstraints(max_length=1000), AfterValidator(_no_nul)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200), AfterValidator(_no_nul)]
+MAX_QUERY: Final = 200
+SearchText = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=MAX_QUERY),
+    AfterValidator(_no_nul),
+    Field(description="what was searched for, as it was typed"),
+]
 MAX_REVIEW: Final = 10_000
 Review = Annotated[str, StringConstraints(max_length=MAX_REVIEW), AfterValidator(_no_nul)]
 ActorId = Annotated[
@@ -85,6 +92,7 @@ Revision = Annotated[
 ]
 Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 JobId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+SearchId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 CalendarDate = date
 
 

@@ -23,6 +23,8 @@ from moviemetric_contracts.fields import (
     Review,
     Revision,
     Score,
+    SearchId,
+    SearchText,
     ShortText,
     Text,
     TmdbId,
@@ -183,6 +185,13 @@ class RebuildSearch(Message):
     job_id: JobId
 
 
+@_command("search.repair.v1")
+class RepairSearch(Message):
+    """Compare the search index with the films and mend what differs, and nothing else."""
+
+    job_id: JobId
+
+
 @_fact("movie.viewed.v1")
 class MovieViewed(Message):
     """Somebody watched or looked at a film."""
@@ -331,6 +340,30 @@ class SearchRebuilt(Message):
     documents: Count
     duration_seconds: Annotated[float, Field(ge=0)]
     job_id: JobId | None = None
+
+
+@_fact("search.performed.v1")
+class SearchPerformed(Message):
+    """Somebody searched and was shown the first page; who it was is not told.
+
+    `search_id` connects it with what is opened from there; `total` counts all hits.
+    """
+
+    search_id: SearchId
+    query: SearchText
+    total: Count
+    engine: Name | None = None
+    searched_at: Moment
+
+
+@_fact("search.opened.v1")
+class SearchOpened(Message):
+    """Somebody opened a film from the results of a search."""
+
+    movie_id: MovieId
+    query: SearchText
+    opened_at: Moment
+    search_id: SearchId | None = None
 
 
 JobState = Literal["queued", "running", "succeeded", "failed", "cancelled"]

@@ -68,6 +68,7 @@ def test_every_architecture_type_is_registered_on_its_exchange() -> None:
         "job.retry.v1",
         "compute.run.v1",
         "search.rebuild.v1",
+        "search.repair.v1",
     }
     assert set(REGISTRY) - commands == {
         "movie.viewed.v1",
@@ -80,6 +81,8 @@ def test_every_architecture_type_is_registered_on_its_exchange() -> None:
         "trend.updated.v1",
         "artifact.computed.v1",
         "search.rebuilt.v1",
+        "search.performed.v1",
+        "search.opened.v1",
         "job.changed.v1",
         "admin.acted.v1",
     }

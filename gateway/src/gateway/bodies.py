@@ -16,6 +16,8 @@ from moviemetric_contracts import (
     Moment,
     Review,
     Score,
+    SearchId,
+    SearchText,
     TmdbId,
     movie_id_from_tmdb,
     parse_movie_id,
@@ -159,6 +161,17 @@ class ViewBody(OneFilm):
     user_id: ActorId | None = None
     session_id: ActorId | None = None
     viewed_at: Annotated[
+        Annotated[Moment, BeforeValidator(_written), AfterValidator(_not_far_ahead)] | None,
+        Field(description="RFC 3339 with a zone; the time of the request when absent"),
+    ] = None
+
+
+class OpenedBody(OneFilm):
+    """A film that was opened from a search. Exactly one of `movie_id` and `tmdb_id` says which."""
+
+    query: SearchText
+    search_id: SearchId | None = None
+    opened_at: Annotated[
         Annotated[Moment, BeforeValidator(_written), AfterValidator(_not_far_ahead)] | None,
         Field(description="RFC 3339 with a zone; the time of the request when absent"),
     ] = None

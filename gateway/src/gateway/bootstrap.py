@@ -22,6 +22,7 @@ from gateway.api.movies import Movies
 from gateway.api.ratings import FilmRatings, RatingCommands
 from gateway.api.recommendations import Recommendations
 from gateway.api.search import Search
+from gateway.api.search_admin import DRIFT_SECONDS, OpenedFilms, SearchAdmin
 from gateway.api.stream import Stream
 from gateway.api.upload import Upload
 from gateway.cache import Cache, connect
@@ -36,6 +37,7 @@ from gateway.policies import Policies
 from gateway.prefixes import API_PREFIX, PrefixMiddleware
 from gateway.readers import ServiceReader
 from gateway.reads import CachedReads
+from gateway.search_signals import SearchSignals
 from gateway.sending import CommandSender
 from gateway.settings import Settings
 from gateway.subscriptions import subscriptions
@@ -98,6 +100,11 @@ def bootstrap(settings: Settings, publisher: EventPublisher | None = None) -> Se
 
     ingest, rating = services["ingest-service"], services["rating-service"]
     compute, search = services["compute-service"], services["search-indexer"]
+    signals = SearchSignals(outbound, enabled=settings.search_signals)
+    # Its patience must not keep searches from being answered.
+    patient = ServiceReader(
+        "search-indexer", settings.search_url, timeout=DRIFT_SECONDS, max_connections=4
+    )
     router = APIRouter(prefix=API_PREFIX)
     Commands(sender, policies).add_to(router)
     Events(outbound, policies).add_to(router)
@@ -108,7 +115,9 @@ def bootstrap(settings: Settings, publisher: EventPublisher | None = None) -> Se
     Movies(settings, reads, ingest, compute, policies).add_to(router)
     Recommendations(settings, reads, compute, policies).add_to(router)
     Analytics(settings, reads, compute, policies).add_to(router)
-    Search(settings, reads, search, policies).add_to(router)
+    Search(settings, reads, search, policies, signals).add_to(router)
+    OpenedFilms(sender, signals, policies).add_to(router)
+    SearchAdmin(sender, cache, search, patient, policies).add_to(router)
     Stream(news, jobs, policies).add_to(router)
     Accounts(reads, rating, compute, policies).add_to(router)
     Administration(rating, policies).add_to(router)
@@ -133,6 +142,8 @@ def bootstrap(settings: Settings, publisher: EventPublisher | None = None) -> Se
             **{name: service.ping for name, service in services.items()},
         },
         on_close=[
+            signals.close,
+            patient.close,
             reads.close,
             news.close,
             inboxes.close,

@@ -33,6 +33,9 @@ REFUSED: Final = Counter(
 LIMITED: Final = Counter(
     "gateway_requests_limited_total", "Requests beyond a limit of use.", ["limit"]
 )
+SIGNALS_DROPPED: Final = Counter(
+    "gateway_search_signals_dropped_total", "Searches that were not told of, the broker being slow."
+)
 STREAMS: Final = Gauge("gateway_streams", "Live streams that are open.")
 UPLOADS: Final = Counter("gateway_uploads_total", "Uploads by status.", ["status"])
 UPLOADED_BYTES: Final = Counter("gateway_uploaded_bytes_total", "Bytes of files that were stored.")

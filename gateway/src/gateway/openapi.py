@@ -11,7 +11,7 @@ from pydantic.json_schema import models_json_schema
 
 from gateway.account_bodies import ACCOUNT_BODIES
 from gateway.batch import ACCEPTED
-from gateway.bodies import ComputeBody, IngestBody, RegisterBody, ViewBody
+from gateway.bodies import ComputeBody, IngestBody, OpenedBody, RegisterBody, ViewBody
 from gateway.policies import API_KEY, OAUTH2, Policy, policy_of
 from gateway.prefixes import API_PREFIX
 from gateway.shapes import AWAY, BatchProblem, Problem, problem
@@ -71,6 +71,7 @@ TAGS: Final = [
 _BODIES: Final[tuple[type[BaseModel], ...]] = (
     RegisterBody,
     ViewBody,
+    OpenedBody,
     IngestBody,
     ComputeBody,
     *ACCOUNT_BODIES,

@@ -15,7 +15,7 @@ from gateway.breaker import Breaker
 
 log = logging.getLogger(__name__)
 
-Params = Mapping[str, str | int | float]
+Params = Mapping[str, str | int | float | Sequence[str]]
 Headers = Sequence[tuple[bytes, bytes]]
 RETRY_AFTER: Final = "2"
 _MAX_CONNECTIONS: Final = 64

@@ -57,6 +57,9 @@ class Settings(ProcessSettings, BlobSettings):  # pyright: ignore[reportIncompat
     max_streams: int = Field(default=500, ge=1, description="live streams at the same time")
 
     views_open: bool = Field(default=True, description="whether anybody may send views")
+    search_signals: bool = Field(
+        default=False, description="whether it is told what was searched for and opened"
+    )
     commands_open: bool = Field(default=True, description="whether anybody may register films")
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = Field(
         default=(), description="networks whose X-Forwarded-For is believed, separated by commas"

@@ -169,15 +169,100 @@ class Trend(Fresh):
     formula: dict[str, Any]
 
 
-class SearchAnswer(Fresh):
-    """A page of hits."""
+class FoundFilm(Film):
+    """A film that was found."""
+
+    highlights: dict[str, str | list[str]] | None = Field(
+        default=None,
+        description="with highlight=true: by field (title, original_title, people, keywords, "
+        "overview) what was found, as HTML with `<mark>` and nothing else in it",
+        examples=[{"title": "The <mark>Dark</mark> <mark>Knight</mark>"}],
+    )
+
+
+class Searched(Fresh):
+    """Which engine answered; `degraded` and a note are there only when another one stood in."""
+
+    engine: str = Field(examples=["meilisearch", "postgres"])
+    degraded: bool = False
+    note: str | None = None
+
+
+class SearchAnswer(Searched):
+    """A page of hits; `total` and `facets` count all of them, decades by their first year."""
 
     query: str
-    hits: list[Film]
+    hits: list[FoundFilm]
     total: int
     limit: int
     offset: int
     facets: dict[str, dict[str, int]]
+
+
+class Differing(BaseModel):
+    """Films that an index does not hold as it should."""
+
+    count: int
+    sample: list[str]
+
+
+class IndexDrift(BaseModel):
+    """One index beside the films; with `error` alone while it cannot be asked."""
+
+    checked: int | None = None
+    drift: int | None = None
+    missing: Differing | None = None
+    surplus: Differing | None = None
+    outdated: Differing | None = None
+    miscounted_groups: int | None = None
+    error: str | None = None
+
+
+class SearchDrift(BaseModel):
+    """What differs between the search indexes and the films."""
+
+    indexes: dict[str, IndexDrift]
+    drift: int | None
+    duration_seconds: float
+    as_of: datetime
+
+
+class TopSearch(BaseModel):
+    """A query, folded, and what came of it."""
+
+    query: str
+    searches: int
+    no_result_searches: int
+    opened: int
+    top_opened: list[str]
+
+
+class TopSearches(BaseModel):
+    """A page of queries."""
+
+    items: list[TopSearch]
+    total: int
+    limit: int
+    offset: int
+    date_from: date
+    date_to: date
+    as_of: datetime
+
+
+class SuggestedFilm(BaseModel):
+    """A film that may be meant."""
+
+    movie_id: str = Field(examples=["tmdb-27205"])
+    title: str = Field(examples=["Inception"])
+    year: int | None = Field(examples=[2010])
+
+
+class SuggestAnswer(Searched):
+    """What may be meant, likeliest first."""
+
+    query: str
+    films: list[SuggestedFilm]
+    people: list[str] = Field(examples=[["Leonardo DiCaprio"]])
 
 
 Responses = dict[int | str, dict[str, Any]]

@@ -49,7 +49,8 @@ def tags_of(events: Sequence[Event[Any]]) -> set[str]:
                 tags.update(movie_tag(entry.movie_id) for entry in entries)
                 tags.add(LISTS)
             case RatingAggregated(movie_id=movie_id):
-                # No list tells what users think of a film; its trend score follows by itself.
+                # Of lists only searches tell what users think of a film, and those are kept for
+                # moments; its trend score follows by itself.
                 tags.add(movie_tag(movie_id))
             case UserErased():
                 tags.add(USERS)

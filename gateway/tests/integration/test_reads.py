@@ -57,7 +57,20 @@ def _answers(upstreams: Any) -> None:
         "/trends/tmdb-27205": {**TREND, "window": "day", "components": {}, "formula": {}},
     }
     upstreams.search.answers = {
-        "/search": {"query": "x", "hits": [{**FILM, **TREND}], "facets": {}, **PAGE}
+        "/search": {
+            "query": "x",
+            "hits": [{**FILM, **TREND}],
+            "facets": {},
+            "engine": "postgres",
+            **PAGE,
+        },
+        "/search/suggest": {
+            "query": "inc",
+            "films": [{"movie_id": "tmdb-27205", "title": "Inception", "year": 2010}],
+            "people": ["Ann Ince"],
+            "engine": "postgres",
+            "as_of": AS_OF,
+        },
     }
 
 
@@ -87,7 +100,16 @@ async def test_films_have_what_every_list_has(gateway: Run) -> None:
     assert chart["items"][0]["rank"] == 1
     assert set(listed) == {"items", "total", "limit", "offset", "as_of"}
     assert set(chart) == {"items", "total", "limit", "offset", "as_of", "window"}
-    assert set(found) == {"query", "hits", "total", "limit", "offset", "facets", "as_of"}
+    assert set(found) == {
+        "query",
+        "hits",
+        "total",
+        "limit",
+        "offset",
+        "facets",
+        "engine",
+        "as_of",
+    }
     assert detail["overview"] == "A thief."
     assert detail["views"] == 3
     assert datetime.fromisoformat(detail["as_of"]).tzinfo is not None
@@ -113,6 +135,66 @@ async def test_parameters_reach_the_service_under_either_name(gateway: Run, upst
     }
     asked = httpx.URL(upstreams.compute.requests[-1]).params
     assert dict(asked) == {"window": "week", "genre": "A&B", "limit": "5", "offset": "10"}
+
+
+@pytest.mark.parametrize(
+    ("given", "passed_on"),
+    [
+        ("year=1999", [("year_from", "1999"), ("year_to", "1999")]),
+        ("year=1990-1999", [("year_from", "1990"), ("year_to", "1999")]),
+        ("year=1990-", [("year_from", "1990")]),
+        ("year=-1999", [("year_to", "1999")]),
+        ("decade=1990&language=fr", [("decade", "1990"), ("language", "fr")]),
+        ("genre=Drama", [("genre", "Drama"), ("genre_mode", "all")]),
+        (
+            "genre=Drama&genre=War,%20Science%20Fiction,&genre_mode=any",
+            [
+                ("genre", "Drama"),
+                ("genre", "War"),
+                ("genre", "Science Fiction"),
+                ("genre_mode", "any"),
+            ],
+        ),
+        ("highlight=true", [("highlight", "true")]),
+    ],
+)
+async def test_what_is_searched_reaches_the_service(
+    gateway: Run, upstreams: Any, given: str, passed_on: list[tuple[str, str]]
+) -> None:
+    async with gateway() as client:
+        assert (await client.get(f"/search?q=a%20b&{given}")).status_code == 200
+    usual = [("sort", "relevance"), ("order", "desc"), ("limit", "20"), ("offset", "0")]
+    asked = httpx.URL(upstreams.search.requests[-1]).params.multi_items()
+    assert sorted(asked) == sorted([("q", "a b"), *passed_on, *usual])
+
+
+async def test_the_order_of_a_search_reaches_the_service(gateway: Run, upstreams: Any) -> None:
+    async with gateway() as client:
+        await client.get("/search?q=x&sort=rating&order=asc")
+        await client.get("/search?q=x&sort=date")
+    asked = [dict(httpx.URL(request).params) for request in upstreams.search.requests]
+    assert [(one["sort"], one["order"]) for one in asked] == [("rating", "asc"), ("date", "desc")]
+
+
+async def test_suggestions_are_passed_on_and_kept_for_a_moment(
+    gateway: Run, upstreams: Any
+) -> None:
+    async with gateway() as client:
+        first = await client.get("/search/suggest?q=inc")
+        second = await client.get("/api/v1/search/suggest?q=inc&limit=8")
+    assert first.json() == upstreams.search.answers["/search/suggest"]
+    assert [r.headers["X-Cache"] for r in (first, second)] == ["miss", "hit"]
+    assert upstreams.search.requests == ["/search/suggest?q=inc&limit=8"]
+
+
+async def test_an_answer_of_the_engine_that_stands_in_is_not_kept(
+    gateway: Run, upstreams: Any
+) -> None:
+    upstreams.search.answers["/search"] |= {"degraded": True, "note": "meilisearch is away"}
+    async with gateway() as client:
+        answers = [await client.get("/search?q=x") for _ in range(2)]
+    assert [answer.headers["X-Cache"] for answer in answers] == ["miss", "miss"]
+    assert answers[0].json()["note"] == "meilisearch is away"
 
 
 async def test_a_second_read_is_a_hit_and_an_expired_one_a_miss(

@@ -234,6 +234,7 @@ async def test_the_documented_routes_are_complete(api: httpx.AsyncClient) -> Non
         "/api/v1/admin/api-keys/{key_id}",
         "/api/v1/admin/audit",
         "/api/v1/search",
+        "/api/v1/search/suggest",
         "/api/v1/stream",
         "/api/v1/upload",
         "/api/v1/admin/ingest/run",

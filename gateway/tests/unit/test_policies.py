@@ -46,6 +46,7 @@ NEEDED = {
     ("DELETE", "/movies/{movie_id}/rating"): "ratings",
     ("POST", "/ratings"): "ratings",
     ("GET", "/search"): "reads",
+    ("GET", "/search/suggest"): "reads",
     ("GET", "/stream"): "live",
     ("POST", "/users"): "signups",
     ("POST", "/auth/token"): "logins",

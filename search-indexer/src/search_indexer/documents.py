@@ -1,4 +1,4 @@
-"""What a search document is, and what a batch of events says about documents and trends.
+"""What a search document is, and what a batch of events says about documents and their figures.
 
 Pure. Of several statements about one film the one with the highest revision holds, whatever the
 order they arrive in; so a batch can be reduced before it is written, and a repeated event changes
@@ -10,7 +10,13 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
-from moviemetric_contracts import Movie, MovieRemoved, MovieUpserted, TrendUpdated
+from moviemetric_contracts import (
+    Movie,
+    MovieRemoved,
+    MovieUpserted,
+    RatingAggregated,
+    TrendUpdated,
+)
 
 MAX_CAST: Final = 30
 MAX_KEYWORDS: Final = 100
@@ -66,6 +72,36 @@ class Trend:
     score: float
     rank_key: float
     views: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ratings:
+    """What this system's own users think of a film: how many, and their mean; None without any."""
+
+    movie_id: str
+    revision: int
+    count: int
+    mean: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """What changes about a film without its document; None while nothing is known."""
+
+    trend: Trend | None = None
+    ratings: Ratings | None = None
+
+
+NO_FIGURES: Final = Figures()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stamp:
+    """Which state of a film an index holds; revisions of figures that are not known are 0."""
+
+    revision: int
+    trend_revision: int = 0
+    ratings_revision: int = 0
 
 
 CatalogueChange = Document | Removal
@@ -127,3 +163,21 @@ def trend_changes(messages: Iterable[TrendUpdated]) -> list[Trend]:
                     views=entry.views,
                 )
     return [newest[key] for key in sorted(newest)]
+
+
+def rating_changes(messages: Iterable[RatingAggregated]) -> list[Ratings]:
+    """The newest ratings of each film in a batch, by movie_id."""
+    newest: dict[str, RatingAggregated] = {}
+    for message in messages:
+        known = newest.get(message.movie_id)
+        if known is None or known.revision < message.revision:
+            newest[message.movie_id] = message
+    return [
+        Ratings(
+            movie_id=movie_id,
+            revision=message.revision,
+            count=message.count,
+            mean=message.mean if message.count else None,
+        )
+        for movie_id, message in sorted(newest.items())
+    ]

@@ -1,31 +1,54 @@
 """The port between this service and a search engine.
 
 Two adapters stand behind it and pass one test suite: PostgreSQL, whose index is this service's own
-tables, and Meilisearch, which is also an `ExternalIndex` that has to be told of every change.
+tables, and Meilisearch, whose index is an `ExternalIndex` that has to be told of every change.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Literal, Protocol
 
-from search_indexer.documents import Document, Trend
+from search_indexer.documents import Document, Figures, Stamp
 from search_indexer.folding import query_words
+
+_LANGUAGE: Final = re.compile(r"[A-Za-z0-9_-]{1,20}")
+
+Sort = Literal["relevance", "date", "rating", "trend"]
+Order = Literal["asc", "desc"]
+GenreMode = Literal["any", "all"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchRequest:
     """What is looked for. An empty `q` lists every film that passes the filters, by trend.
 
-    Every filter narrows: a film has all of `genres` (compared without case and accents).
+    Every filter narrows. Genres and the language are compared without case, genres without accents
+    as well. What a film does not have (a date, a rating) passes no filter on it.
+
+    Attributes:
+        genres: a film has all of them, or any of them, as `genre_mode` says.
+        year_from, year_to: of release, both included.
+        decade: its first year.
+        sort: `relevance` is best first, equally good ones by trend; what has no date or rating
+            comes last in either order, and equals come by trend.
+        order: of anything but relevance.
+        highlight: whether hits say where the words were found.
     """
 
     q: str = ""
     genres: tuple[str, ...] = ()
-    year: int | None = None
+    genre_mode: GenreMode = "all"
+    year_from: int | None = None
+    year_to: int | None = None
+    decade: int | None = None
     language: str | None = None
     min_rating: float | None = None
     min_votes: int | None = None
+    sort: Sort = "relevance"
+    order: Order = "desc"
+    highlight: bool = False
     limit: int = 20
     offset: int = 0
 
@@ -36,13 +59,23 @@ class SearchRequest:
 
     @property
     def is_unanswerable(self) -> bool:
-        """Something was asked, but nothing that a title could contain, such as `???`."""
+        """Something was asked that no film can have: `???` for words, or no code for a language."""
+        if self.language is not None and not _LANGUAGE.fullmatch(self.language):
+            return True
         return bool(self.q.strip()) and not self.words
+
+
+Highlights = Mapping[str, str | Sequence[str]]
+"""Texts in which something was found, by field, as HTML: `<mark>` around what was found, everything
+else escaped. Of people and keywords those that match, of the overview a part."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchHit:
-    """A film as lists show it. Trend fields are None and 0 while no trend is known."""
+    """A film as lists show it. Figures are None and 0 while nothing is known.
+
+    `local_ratings` and `local_mean` are what this system's own users think.
+    """
 
     movie_id: str
     tmdb_id: int | None
@@ -58,9 +91,14 @@ class SearchHit:
     poster_path: str | None
     final_trend_score: float | None
     views: int
+    local_ratings: int = 0
+    local_mean: float | None = None
+    highlights: Highlights | None = None
 
     @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> "SearchHit":
+    def from_json(
+        cls, fields: Mapping[str, Any], highlights: Highlights | None = None
+    ) -> "SearchHit":
         """A hit from fields of the same names, as an engine keeps them in JSON."""
         released = fields["release_date"]
         return cls(
@@ -78,6 +116,9 @@ class SearchHit:
             poster_path=fields["poster_path"],
             final_trend_score=fields.get("final_trend_score"),
             views=fields.get("views") or 0,
+            local_ratings=fields.get("local_ratings") or 0,
+            local_mean=fields.get("local_mean"),
+            highlights=highlights,
         )
 
 
@@ -92,11 +133,40 @@ class Facets:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchResult:
-    """One page of hits, best first; `total` and `facets` are about all pages and exact."""
+    """One page of hits, best first; `total` and `facets` are about all pages and exact.
+
+    Attributes:
+        engine: which one answered.
+        degraded: it is not the one that was set up, which is away.
+        note: what that means, for a person to read.
+    """
 
     hits: Sequence[SearchHit] = ()
     total: int = 0
     facets: Facets = field(default_factory=Facets)
+    engine: str = ""
+    degraded: bool = False
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuggestedFilm:
+    """A film whose title may be what is being typed."""
+
+    movie_id: str
+    title: str
+    year: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suggestions:
+    """What may be meant by an unfinished text, likeliest first; `engine` … as of `SearchResult`."""
+
+    films: Sequence[SuggestedFilm] = ()
+    people: Sequence[str] = ()
+    engine: str = ""
+    degraded: bool = False
+    note: str | None = None
 
 
 class ChangeRefusedError(Exception):
@@ -115,6 +185,10 @@ class SearchEngine(Protocol):
         """The films that fit, best first; equally good ones by trend."""
         ...
 
+    async def suggest(self, prefix: str, limit: int) -> Suggestions:
+        """Up to `limit` films by title, and as many people of films, for what is being typed."""
+        ...
+
     async def health(self) -> None:
         """Returns when the engine answers."""
         ...
@@ -124,12 +198,12 @@ class SearchEngine(Protocol):
         ...
 
 
-@runtime_checkable
-class ExternalIndex(SearchEngine, Protocol):
-    """An engine with a store of its own. A method returns once the change can be searched.
+class DocumentIndex(Protocol):
+    """A store of documents outside of the database. A write returns once it can be searched.
 
-    Each method may be repeated with the same arguments. `index`, `remove` and `update_trends` raise
-    `ChangeRefusedError` when the engine says that the request itself is wrong.
+    Each method may be repeated with the same arguments, and raises `Outage` while the engine is
+    away. `index`, `remove`, `update_figures` and `apply` raise `ChangeRefusedError` when the engine
+    says that the request itself is wrong.
     """
 
     async def ensure_ready(self) -> str:
@@ -139,7 +213,11 @@ class ExternalIndex(SearchEngine, Protocol):
         """
         ...
 
-    async def index(self, documents: Sequence[tuple[Document, Trend | None]]) -> None:
+    async def identity(self) -> str | None:
+        """As `ensure_ready` returns it; None while there is no index."""
+        ...
+
+    async def index(self, documents: Sequence[tuple[Document, Figures]]) -> None:
         """Adds documents, or replaces them whole."""
         ...
 
@@ -147,6 +225,55 @@ class ExternalIndex(SearchEngine, Protocol):
         """Takes documents out; unknown ones are no error."""
         ...
 
-    async def update_trends(self, trends: Sequence[Trend]) -> None:
-        """Changes the trend of documents that are there; others are left out, not created."""
+    async def update_figures(self, figures: Sequence[tuple[str, Figures]]) -> None:
+        """Changes figures of documents that are there; others are left out, not created."""
+        ...
+
+    async def apply(
+        self,
+        *,
+        removed: Sequence[str],
+        documents: Sequence[tuple[Document, Figures]],
+        figures: Sequence[tuple[str, Figures]],
+    ) -> None:
+        """All three in one go, about different films; what is refused takes nothing else along."""
+        ...
+
+    async def count(self) -> int:
+        """How many documents there are."""
+        ...
+
+    async def stamps(self, movie_ids: Sequence[str]) -> Mapping[str, Stamp]:
+        """Which state of these films the index holds; those it does not hold are left out."""
+        ...
+
+    async def page_of_ids(self, offset: int, limit: int) -> Sequence[str]:
+        """Keys of the documents, in an order of the index's own."""
+        ...
+
+    async def drop(self) -> None:
+        """Deletes the index, if there is one."""
+        ...
+
+
+class ExternalIndex(DocumentIndex, Protocol):
+    """The index that searches use, which another can take the place of."""
+
+    def successor(self) -> DocumentIndex:
+        """The index that a rebuild fills, whether it is there or not."""
+        ...
+
+    async def swap_in_successor(self, identity: str) -> None:
+        """Puts the successor, with this identity, in the place of this index, all at once.
+
+        Nothing happens when that was done already. The old index is the successor then.
+        """
+        ...
+
+    async def health(self) -> None:
+        """Returns when the engine answers."""
+        ...
+
+    async def close(self) -> None:
+        """Lets go of connections."""
         ...

@@ -32,6 +32,15 @@ _APOSTROPHES: Final = re.compile(r"['\u2019\u02bc`\u00b4]")
 _IDEOGRAPH: Final = re.compile(r"[\u3041-\u3096\u30a1-\u30fa\u30fc\u3400-\u4dbf\u4e00-\u9fff]")
 
 
+# A letter or digit and what follows it within a word: marks, and apostrophes before a letter.
+_WORD: Final = re.compile(
+    r"[\u3041-\u3096\u30a1-\u30fa\u30fc\u3400-\u4dbf\u4e00-\u9fff]"
+    r"|(?:(?![\u3041-\u3096\u30a1-\u30fa\u30fc\u3400-\u4dbf\u4e00-\u9fff])[^\W_]"
+    r"(?:['\u2019\u02bc`\u00b4](?=[^\W_]))?[\u0300-\u036f\u0900-\u0dff]*)+"
+)
+_INITIALS: Final = re.compile(r"(?<!\w)(?:[^\W\d_]\.){2,}(?:[^\W\d_](?!\w))?")
+_UNSTORABLE: Final = re.compile(r"[\x00\ud800-\udfff]")
+
 # The same for text of nothing but ASCII, which most words are, without looking at every letter.
 _ASCII: Final = str.maketrans(
     {chr(code): chr(code) if chr(code).isalnum() else " " for code in range(128)}
@@ -39,7 +48,8 @@ _ASCII: Final = str.maketrans(
 )
 
 
-def _is_word_character(character: str) -> bool:
+def is_word_character(character: str) -> bool:
+    """Letters, digits, and marks that belong to a letter."""
     # Vowel signs of the Indic scripts are marks (M), and part of the word.
     return character.isalnum() or unicodedata.category(character)[0] == "M"
 
@@ -65,8 +75,18 @@ def _fold_any(text: str) -> str:
     decomposed = unicodedata.normalize("NFKD", text)
     bare = "".join(character for character in decomposed if not unicodedata.combining(character))
     bare = unicodedata.normalize("NFC", bare).casefold().translate(_PLAIN_LETTERS)
-    spaced = "".join(character if _is_word_character(character) else " " for character in bare)
+    spaced = "".join(character if is_word_character(character) else " " for character in bare)
     return _IDEOGRAPH.sub(r" \g<0> ", spaced)
+
+
+def word_spans(text: str) -> list[tuple[int, int]]:
+    """Where the words of a text as it was written begin and end: `Ocean's 11` → (0, 7), (8, 10)."""
+    return [match.span() for match in _WORD.finditer(text)]
+
+
+def storable(text: str) -> str:
+    """The text with what no database or JSON document can hold replaced: NUL, half surrogates."""
+    return _UNSTORABLE.sub("\ufffd", text)
 
 
 def words(text: str) -> list[str]:
@@ -96,6 +116,19 @@ def without_article(title: str) -> str:
     """`The Terminator` → `Terminator`; a title that is nothing but an article stays."""
     first, _, rest = title.partition(" ")
     return rest.lstrip() or title if first.casefold() in ARTICLES else title
+
+
+def bare_title(title: str) -> str:
+    """The title as others may write it: without its article, and initials as one word.
+
+    `The Man from U.N.C.L.E.` → `Man from UNCLE`.
+    """
+    return without_article(_INITIALS.sub(lambda found: found[0].replace(".", ""), title))
+
+
+def initials(text: str) -> list[str]:
+    """What is written letter by letter, as a word: `The Man from U.N.C.L.E.` → `uncle`."""
+    return [fold(found.replace(".", "")) for found in _INITIALS.findall(text)]
 
 
 def typo_budget(word: str) -> int:

@@ -2,30 +2,40 @@
 
 A row changes only for a higher revision, so statements may come twice and in any order. Rows are
 written in the order of their key, and tables always in the order facet_groups, documents, listing,
-index_changes, vocabulary: two batches at the same time cannot deadlock. Every statement runs on the
+ranking, index_changes, vocabulary: two batches at the same time cannot deadlock. Every statement runs on the
 caller's transaction, and none commits.
 """
 
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
+from functools import cache
 from typing import Any, Final
+from zlib import crc32
 
 from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from search_indexer.documents import CatalogueChange, Document, Removal, Trend
-from search_indexer.folding import fold, key_of_words, words
+from search_indexer.documents import (
+    CatalogueChange,
+    Document,
+    Figures,
+    Ratings,
+    Removal,
+    Trend,
+)
+from search_indexer.folding import fold, initials, key_of_words, words
+from search_indexer.tokens import tokens_of
 
 # The longest text whose words are searched; tsvector has an upper bound of 1 MiB.
 _MAX_INDEXED: Final = 20_000
 
 _STORE_FACET_GROUPS: Final = text("""
-INSERT INTO facet_groups (genres, decade, language)
-SELECT DISTINCT genres, COALESCE(decade, 0), COALESCE(original_language, '')
+INSERT INTO facet_groups (genres, decade, language, genre_keys)
+SELECT DISTINCT genres, COALESCE(decade, 0), COALESCE(original_language, ''), genre_keys
 FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r (
-    genres text[], decade integer, original_language text)
+    genres text[], decade integer, original_language text, genre_keys text[])
 WHERE genres IS NOT NULL
 ORDER BY 1, 2, 3
 ON CONFLICT DO NOTHING
@@ -38,23 +48,18 @@ WITH rows AS MATERIALIZED (
         original_title text, original_language text, overview text, people text[],
         keywords text[], genres text[], release_date date, vote_average double precision,
         vote_count bigint, popularity double precision, poster_path text, year integer,
-        decade integer, genre_keys text[], title_key text, original_title_key text,
-        title_words text, name_words text, prose text)
+        decade integer, title_key text, tokens text, prose text)
 ),
 changed AS (
     INSERT INTO documents AS d (
         movie_id, revision, removed, tmdb_id, imdb_id, title, original_title, original_language,
         overview, people, keywords, genres, release_date, vote_average, vote_count, popularity,
-        poster_path, title_key, original_title_key, title_words, name_words, all_words)
+        poster_path, title_key, derived_by)
     SELECT movie_id, revision, title IS NULL, tmdb_id, imdb_id, title, original_title,
         original_language, overview, COALESCE(people, '{}'), COALESCE(keywords, '{}'),
         COALESCE(genres, '{}'), release_date, vote_average, COALESCE(vote_count, 0),
         COALESCE(popularity, 0), poster_path, COALESCE(title_key, ''),
-        COALESCE(original_title_key, ''),
-        CAST(COALESCE(title_words, '') AS tsvector),
-        CAST(COALESCE(name_words, '') AS tsvector),
-        CAST(COALESCE(name_words, '') AS tsvector)
-            || to_tsvector('pg_catalog.english', COALESCE(prose, ''))
+        CAST(:derived_by AS bigint)
     FROM rows
     ORDER BY movie_id
     ON CONFLICT (movie_id) DO UPDATE SET
@@ -66,32 +71,40 @@ changed AS (
         release_date = excluded.release_date, vote_average = excluded.vote_average,
         vote_count = excluded.vote_count, popularity = excluded.popularity,
         poster_path = excluded.poster_path, title_key = excluded.title_key,
-        original_title_key = excluded.original_title_key, title_words = excluded.title_words,
-        name_words = excluded.name_words, all_words = excluded.all_words
+        derived_by = excluded.derived_by
     WHERE d.revision < excluded.revision
     RETURNING movie_id, removed
 ),
 listed AS (
     INSERT INTO listing AS l (
-        movie_id, shown, facet_group, genre_keys, year, language, vote_average, vote_count,
-        popularity)
+        movie_id, shown, facet_group, year, release_date, vote_average, vote_count, popularity,
+        tokens)
     SELECT movie_id, NOT changed.removed,
         (SELECT g.id FROM facet_groups g
             WHERE g.genres = rows.genres AND g.decade = COALESCE(rows.decade, 0)
                 AND g.language = COALESCE(rows.original_language, '')),
-        COALESCE(rows.genre_keys, '{}'), rows.year, rows.original_language, rows.vote_average,
-        COALESCE(rows.vote_count, 0), COALESCE(rows.popularity, 0)
+        rows.year, rows.release_date, rows.vote_average, COALESCE(rows.vote_count, 0),
+        COALESCE(rows.popularity, 0),
+        CAST(COALESCE(rows.tokens, '') AS tsvector)
+            || strip(to_tsvector('pg_catalog.english', COALESCE(rows.prose, '')))
     FROM changed JOIN rows USING (movie_id)
     ORDER BY movie_id
     ON CONFLICT (movie_id) DO UPDATE SET
-        shown = excluded.shown, facet_group = excluded.facet_group,
-        genre_keys = excluded.genre_keys, year = excluded.year, language = excluded.language,
-        vote_average = excluded.vote_average, vote_count = excluded.vote_count,
-        popularity = excluded.popularity
+        shown = excluded.shown, facet_group = excluded.facet_group, year = excluded.year,
+        release_date = excluded.release_date, vote_average = excluded.vote_average,
+        vote_count = excluded.vote_count, popularity = excluded.popularity,
+        tokens = excluded.tokens
+    RETURNING movie_id, shown, rank_key, popularity
+),
+ranked AS (
+    INSERT INTO ranking AS r (movie_id, shown, rank_key, popularity)
+    SELECT movie_id, shown, rank_key, popularity FROM listed ORDER BY movie_id
+    ON CONFLICT (movie_id) DO UPDATE SET
+        shown = excluded.shown, rank_key = excluded.rank_key, popularity = excluded.popularity
     RETURNING movie_id
 )
 INSERT INTO index_changes AS c (movie_id, version, whole_document)
-SELECT movie_id, nextval('index_change_versions'), true FROM listed ORDER BY movie_id
+SELECT movie_id, nextval('index_change_versions'), true FROM ranked ORDER BY movie_id
 ON CONFLICT (movie_id) DO UPDATE SET
     version = excluded.version, whole_document = true, not_before = '-infinity', error = NULL
 """)
@@ -99,9 +112,10 @@ ON CONFLICT (movie_id) DO UPDATE SET
 # Conflicts are looked up in the index whatever the planner knows of the table; an anti-join that
 # was planned while the vocabulary was small would be quadratic.
 _STORE_WORDS: Final = text("""
-INSERT INTO vocabulary (word)
-SELECT word FROM unnest(CAST(:words AS text[])) AS w (word)
-ORDER BY word COLLATE "C"
+INSERT INTO vocabulary (word, named)
+SELECT word, named
+FROM unnest(CAST(:words AS text[]), CAST(:named AS boolean[])) AS w (word, named)
+ORDER BY word COLLATE "C", named
 ON CONFLICT DO NOTHING
 """)
 
@@ -118,6 +132,33 @@ WITH changed AS (
         trend_revision = excluded.trend_revision, score = excluded.score,
         rank_key = excluded.rank_key, views = excluded.views
     WHERE l.trend_revision < excluded.trend_revision
+    RETURNING movie_id, shown, rank_key, popularity
+),
+ranked AS (
+    INSERT INTO ranking AS r (movie_id, shown, rank_key, popularity)
+    SELECT movie_id, shown, rank_key, popularity FROM changed ORDER BY movie_id
+    ON CONFLICT (movie_id) DO UPDATE SET
+        shown = excluded.shown, rank_key = excluded.rank_key, popularity = excluded.popularity
+    RETURNING movie_id
+)
+INSERT INTO index_changes AS c (movie_id, version, whole_document)
+SELECT movie_id, nextval('index_change_versions'), false FROM ranked ORDER BY movie_id
+ON CONFLICT (movie_id) DO UPDATE SET
+    version = excluded.version, not_before = '-infinity', error = NULL
+""")
+
+_STORE_RATINGS: Final = text("""
+WITH changed AS (
+    INSERT INTO listing AS l (movie_id, ratings_revision, local_ratings, local_mean)
+    SELECT * FROM unnest(
+        CAST(:movie_ids AS text[]), CAST(:revisions AS bigint[]),
+        CAST(:counts AS bigint[]), CAST(:means AS double precision[])
+    ) AS r (movie_id, ratings_revision, local_ratings, local_mean)
+    ORDER BY movie_id
+    ON CONFLICT (movie_id) DO UPDATE SET
+        ratings_revision = excluded.ratings_revision, local_ratings = excluded.local_ratings,
+        local_mean = excluded.local_mean
+    WHERE l.ratings_revision < excluded.ratings_revision
     RETURNING movie_id
 )
 INSERT INTO index_changes AS c (movie_id, version, whole_document)
@@ -126,18 +167,39 @@ ON CONFLICT (movie_id) DO UPDATE SET
     version = excluded.version, not_before = '-infinity', error = NULL
 """)
 
-_PENDING: Final = text("""
-SELECT c.movie_id, c.version, c.whole_document, COALESCE(l.shown, false) AS shown,
-    d.revision, d.tmdb_id, d.imdb_id, d.title, d.original_title, d.original_language, d.overview,
-    d.people, d.keywords, d.genres, d.release_date, d.vote_average, d.vote_count, d.popularity,
-    d.poster_path, l.trend_revision, l.score, l.rank_key, l.views
+FACTS: Final = """
+    d.revision, d.removed, d.tmdb_id, d.imdb_id, d.title, d.original_title, d.original_language,
+    d.overview, d.people, d.keywords, d.genres, d.release_date, d.vote_average, d.vote_count,
+    d.popularity, d.poster_path, l.trend_revision, l.score, l.rank_key, l.views,
+    l.ratings_revision, l.local_ratings, l.local_mean
+"""
+
+# Rows that are being summed up by another process are skipped: they are gone when it has committed.
+_SUM_UP_FACET_COUNTS: Final = text("""
+WITH gone AS (
+    DELETE FROM facet_counts WHERE ctid IN (
+        SELECT ctid FROM facet_counts FOR UPDATE SKIP LOCKED
+    )
+    RETURNING facet_group, films
+)
+INSERT INTO facet_counts (facet_group, films)
+SELECT facet_group, sum(films) FROM gone GROUP BY facet_group HAVING sum(films) <> 0
+""")
+
+_COUNT_ROWS: Final = text("""
+SELECT count(*) - count(DISTINCT facet_group) FROM facet_counts
+""")
+
+_PENDING: Final = text(f"""
+SELECT c.movie_id, c.version, c.whole_document,
+    d.movie_id IS NOT NULL AND NOT d.removed AS shown, {FACTS}
 FROM (
     SELECT * FROM index_changes WHERE not_before <= now() ORDER BY version LIMIT :limit
 ) AS c
 LEFT JOIN documents d USING (movie_id)
 LEFT JOIN listing l USING (movie_id)
 ORDER BY c.version
-""")
+""")  # noqa: S608 -- made of constants; values are bound
 
 _IS_PENDING: Final = text("SELECT EXISTS (SELECT FROM index_changes WHERE not_before <= now())")
 
@@ -153,10 +215,13 @@ WHERE movie_id = :movie_id AND version = :version
 """)
 
 _ADOPT_INDEX: Final = text("""
+WITH before AS MATERIALIZED (SELECT * FROM index_state WHERE engine = :engine)
 INSERT INTO index_state AS s (engine, identity) VALUES (:engine, :identity)
-ON CONFLICT (engine) DO UPDATE SET identity = excluded.identity
+ON CONFLICT (engine) DO UPDATE SET
+    identity = excluded.identity, next_identity = NULL,
+    filled = s.filled AND s.next_identity IS NOT DISTINCT FROM excluded.identity
 WHERE s.identity <> excluded.identity
-RETURNING engine
+RETURNING (SELECT next_identity FROM before) IS DISTINCT FROM identity AS unknown
 """)
 
 _MARK_ALL: Final = text("""
@@ -174,7 +239,36 @@ ON CONFLICT (engine) DO UPDATE SET
     lease_holder = excluded.lease_holder, lease_until = excluded.lease_until
 WHERE s.lease_holder = excluded.lease_holder OR s.lease_until IS NULL
     OR s.lease_until < clock_timestamp()
-RETURNING engine
+RETURNING rebuilt_by
+""")
+
+_MARK: Final = text("""
+INSERT INTO index_changes AS c (movie_id, version, whole_document)
+SELECT movie_id, nextval('index_change_versions'), true
+FROM unnest(CAST(:movie_ids AS text[])) AS m (movie_id)
+ORDER BY movie_id
+ON CONFLICT (movie_id) DO UPDATE SET
+    version = excluded.version, whole_document = true, not_before = '-infinity', error = NULL
+""")
+
+_MARK_FILLED: Final = text("""
+UPDATE index_state SET filled = true WHERE engine = :engine AND NOT filled
+""")
+
+_IS_FILLED: Final = text("SELECT filled FROM index_state WHERE engine = :engine")
+
+_SET_REBUILT_BY: Final = text("""
+UPDATE index_state SET rebuilt_by = :job_id, next_identity = NULL WHERE engine = :engine
+""")
+
+_EXPECT_NEXT: Final = text("""
+UPDATE index_state SET next_identity = :identity WHERE engine = :engine
+""")
+
+_ENDED_REBUILD: Final = text("""
+SELECT s.rebuilt_by FROM index_state s LEFT JOIN jobs j ON j.job_id = s.rebuilt_by
+WHERE s.engine = :engine AND s.rebuilt_by IS NOT NULL
+    AND (j.job_id IS NULL OR j.finished_at IS NOT NULL)
 """)
 
 _GIVE_LEASE_BACK: Final = text("""
@@ -183,19 +277,49 @@ WHERE engine = :engine AND lease_holder = :holder
 """)
 
 
+_TELLING: Final = tuple(
+    Document(
+        movie_id=f"tmdb-{number}",
+        revision=1,
+        tmdb_id=number,
+        imdb_id=None,
+        title=title,
+        original_title=original_title,
+        original_language="en",
+        overview="Zwölf Jahre später, in Łódź: it's the 1990s.",
+        people=("Zoë Kravitz", "Þórunn Ósk", "İbrahim Çelikkol"),
+        keywords=("sci-fi", "based on novel"),
+        genres=("Science Fiction", "Comédie"),
+        release_date=date(1999, 12, 31),
+        vote_average=7.5,
+        vote_count=10,
+        popularity=1.0,
+        poster_path=None,
+    )
+    for number, (title, original_title) in enumerate(
+        (
+            ("The Fabulous Destiny of Amélie", "Le Fabuleux Destin d'Amélie Poulain"),
+            ("Fast & Furious 9: A Spider-Man", "千と千尋の神隠し"),
+            ("Ocean\u2019s Eleven ½", "Смешарики. हिन्दी"),
+        ),
+        start=1,
+    )
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingChange:
     """A film whose copy in the external index is behind `version`.
 
-    `document` is None when the film must not be found (any more). Unless `whole_document`, only the
-    trend has changed.
+    `document` is None when the film must not be found (any more). Unless `whole_document`, only
+    figures have changed.
     """
 
     movie_id: str
     version: int
     whole_document: bool
     document: Document | None
-    trend: Trend | None
+    figures: Figures
 
 
 async def store_catalogue_changes(
@@ -204,11 +328,12 @@ async def store_catalogue_changes(
     """Writes documents and tombstones that are newer than what is stored; one entry a film."""
     if not changes:
         return
-    vocabulary: set[str] = set()
+    vocabulary: dict[str, bool] = {}
     rows = json.dumps([_row_of(change, vocabulary) for change in changes])
     await connection.execute(_STORE_FACET_GROUPS, {"rows": rows})
-    await connection.execute(_STORE_DOCUMENTS, {"rows": rows})
-    await connection.execute(_STORE_WORDS, {"words": [w for w in vocabulary if len(w) > 2]})
+    await connection.execute(_STORE_DOCUMENTS, {"rows": rows, "derived_by": derivation()})
+    learnt = {word: named for word, named in vocabulary.items() if len(word) > 2}
+    await connection.execute(_STORE_WORDS, {"words": list(learnt), "named": list(learnt.values())})
 
 
 async def store_trends(connection: AsyncConnection, trends: Sequence[Trend]) -> None:
@@ -227,6 +352,28 @@ async def store_trends(connection: AsyncConnection, trends: Sequence[Trend]) -> 
     )
 
 
+async def store_ratings(connection: AsyncConnection, ratings: Sequence[Ratings]) -> None:
+    """As `store_trends`, for ratings."""
+    if not ratings:
+        return
+    await connection.execute(
+        _STORE_RATINGS,
+        {
+            "movie_ids": [entry.movie_id for entry in ratings],
+            "revisions": [entry.revision for entry in ratings],
+            "counts": [entry.count for entry in ratings],
+            "means": [entry.mean for entry in ratings],
+        },
+    )
+
+
+async def sum_up_facet_counts(connection: AsyncConnection) -> None:
+    """Makes the counts of groups short again, where changes have made them long."""
+    surplus: int = (await connection.execute(_COUNT_ROWS)).scalar_one()
+    if surplus:
+        await connection.execute(_SUM_UP_FACET_COUNTS)
+
+
 async def pending_changes(connection: AsyncConnection, limit: int) -> list[PendingChange]:
     """What the external index has to be told next, oldest change first."""
     rows = (await connection.execute(_PENDING, {"limit": limit})).mappings()
@@ -235,8 +382,8 @@ async def pending_changes(connection: AsyncConnection, limit: int) -> list[Pendi
             movie_id=row["movie_id"],
             version=row["version"],
             whole_document=row["whole_document"],
-            document=_document_from(row) if row["shown"] else None,
-            trend=_trend_from(row),
+            document=document_from(row) if row["shown"] else None,
+            figures=figures_from(row),
         )
         for row in rows
     ]
@@ -275,22 +422,64 @@ async def postpone(
 
 
 async def adopt_index(connection: AsyncConnection, *, engine: str, identity: str) -> bool:
-    """True when this index was not known: then every document is to be sent to it."""
+    """True when this index was not known: then every document is to be sent to it.
+
+    An index that a rebuild was about to swap in is known, and has everything.
+    """
     adopted = await connection.execute(_ADOPT_INDEX, {"engine": engine, "identity": identity})
-    if adopted.first() is None:
+    row = adopted.first()
+    if row is None or not row.unknown:
         return False
     await connection.execute(_MARK_ALL)
     return True
 
 
+async def mark(connection: AsyncConnection, movie_ids: Sequence[str]) -> None:
+    """The external index is to be told of these films again, whether they are there or not."""
+    await connection.execute(_MARK, {"movie_ids": list(movie_ids)})
+
+
+async def mark_filled(connection: AsyncConnection, engine: str) -> None:
+    """The index has had every document; from now on it may answer searches."""
+    await connection.execute(_MARK_FILLED, {"engine": engine})
+
+
+async def is_filled(connection: AsyncConnection, engine: str) -> bool:
+    """Whether the index has had every document since it was created."""
+    return bool((await connection.execute(_IS_FILLED, {"engine": engine})).scalar_one_or_none())
+
+
+async def set_rebuilt_by(connection: AsyncConnection, *, engine: str, job_id: str | None) -> None:
+    """From now on, changes go to a second index too, which this job fills; None: not any more."""
+    await connection.execute(_SET_REBUILT_BY, {"engine": engine, "job_id": job_id})
+
+
+async def expect_next(connection: AsyncConnection, *, engine: str, identity: str) -> None:
+    """The index with this identity is about to be swapped in, and has everything."""
+    await connection.execute(_EXPECT_NEXT, {"engine": engine, "identity": identity})
+
+
+async def ended_rebuild(connection: AsyncConnection, engine: str) -> str | None:
+    """The job that was filling a second index and has ended without swapping it in."""
+    return (await connection.execute(_ENDED_REBUILD, {"engine": engine})).scalar_one_or_none()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """The right to write to an index. `rebuilt_by`: the job that fills a second one, if any."""
+
+    rebuilt_by: str | None
+
+
 async def take_lease(
     connection: AsyncConnection, *, engine: str, holder: str, duration: timedelta
-) -> bool:
-    """Takes or prolongs the right to write to the index; False while another process has it."""
+) -> Taken | None:
+    """Takes or prolongs the right to write to the index; None while another process has it."""
     taken = await connection.execute(
         _TAKE_LEASE, {"engine": engine, "holder": holder, "duration": duration}
     )
-    return taken.first() is not None
+    row = taken.first()
+    return None if row is None else Taken(rebuilt_by=row.rebuilt_by)
 
 
 async def give_lease_back(connection: AsyncConnection, *, engine: str, holder: str) -> None:
@@ -298,15 +487,33 @@ async def give_lease_back(connection: AsyncConnection, *, engine: str, holder: s
     await connection.execute(_GIVE_LEASE_BACK, {"engine": engine, "holder": holder})
 
 
-def _row_of(change: CatalogueChange, vocabulary: set[str]) -> dict[str, Any]:
-    """A row for `_STORE_DOCUMENTS`; adds the words of its names to `vocabulary`."""
+@cache
+def derivation() -> int:
+    """Names the rules by which searched columns are derived, on 32 bits.
+
+    It changes with the statement that derives them, and with what folding makes of a few texts. A
+    row that was derived by other rules may be found differently than it should be.
+    """
+    made = [_row_of(document, dict[str, bool]()) for document in _TELLING]
+    return crc32(f"{_STORE_DOCUMENTS.text}{json.dumps(made)}".encode())
+
+
+def _row_of(change: CatalogueChange, vocabulary: dict[str, bool]) -> dict[str, Any]:
+    """A row for `_STORE_DOCUMENTS`; adds its words to `vocabulary`, and whether they name it."""
     if isinstance(change, Removal):
         return {"movie_id": change.movie_id, "revision": change.revision}
     original = change.original_title or ""
-    title_words = words(change.title)
-    original_words = title_words if original == change.title else words(original)
-    name_words = _name_words(change)
-    vocabulary.update(name_words)
+    title = words(change.title[:_MAX_INDEXED])
+    original_words = title if original == change.title else words(original[:_MAX_INDEXED])
+    people = words(" ".join(change.people)[:_MAX_INDEXED])
+    keywords = words(" ".join(change.keywords)[:_MAX_INDEXED])
+    prose = fold(" ".join((change.title, *change.keywords, change.overview or "")))
+    title_key = key_of_words(title)
+    vocabulary.update(
+        (word, True) for part in (title, original_words, people, keywords) for word in part
+    )
+    for word in words(change.overview or ""):
+        vocabulary.setdefault(word, False)
     return {
         "movie_id": change.movie_id,
         "revision": change.revision,
@@ -327,31 +534,19 @@ def _row_of(change: CatalogueChange, vocabulary: set[str]) -> dict[str, Any]:
         "year": change.year,
         "decade": change.decade,
         "genre_keys": [fold(genre) for genre in change.genres],
-        "title_key": key_of_words(title_words),
-        "original_title_key": key_of_words(original_words),
-        "title_words": _tsvector([*title_words, *original_words]),
-        "name_words": _tsvector(name_words),
-        "prose": fold(" ".join((change.title, *change.keywords, change.overview or ""))),
+        "title_key": title_key,
+        "tokens": tokens_of(
+            titles=[*title, *original_words, *initials(f"{change.title} {original}")],
+            keys=[title_key, key_of_words(original_words)],
+            people=people,
+            keywords=keywords,
+        ),
+        "prose": prose,
     }
 
 
-def _name_words(document: Document) -> list[str]:
-    original = document.original_title or ""
-    parts = (
-        document.title,
-        "" if original == document.title else original,
-        *document.people,
-        *document.keywords,
-    )
-    return words(" ".join(parts)[:_MAX_INDEXED])
-
-
-def _tsvector(parts: Iterable[str]) -> str:
-    # Folded words are letters, digits and marks, so nothing in them can end the quotes.
-    return " ".join(f"'{word}'" for word in dict.fromkeys(parts))
-
-
-def _document_from(row: RowMapping) -> Document:
+def document_from(row: RowMapping) -> Document:
+    """The document in a row with `FACTS`."""
     return Document(
         movie_id=row["movie_id"],
         revision=row["revision"],
@@ -372,13 +567,22 @@ def _document_from(row: RowMapping) -> Document:
     )
 
 
-def _trend_from(row: RowMapping) -> Trend | None:
-    if not row["trend_revision"]:
-        return None
-    return Trend(
-        movie_id=row["movie_id"],
-        revision=row["trend_revision"],
-        score=row["score"],
-        rank_key=row["rank_key"],
-        views=row["views"],
-    )
+def figures_from(row: RowMapping) -> Figures:
+    """The figures in a row with `FACTS`."""
+    trend = ratings = None
+    if row["trend_revision"]:
+        trend = Trend(
+            movie_id=row["movie_id"],
+            revision=row["trend_revision"],
+            score=row["score"],
+            rank_key=row["rank_key"],
+            views=row["views"],
+        )
+    if row["ratings_revision"]:
+        ratings = Ratings(
+            movie_id=row["movie_id"],
+            revision=row["ratings_revision"],
+            count=row["local_ratings"],
+            mean=row["local_mean"],
+        )
+    return Figures(trend=trend, ratings=ratings)

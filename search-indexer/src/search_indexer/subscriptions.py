@@ -2,10 +2,26 @@
 
 from typing import Any
 
-from moviemetric_contracts import MovieRemoved, MovieUpserted, TrendUpdated
+from moviemetric_contracts import (
+    CancelJob,
+    MovieRemoved,
+    MovieUpserted,
+    RatingAggregated,
+    RebuildSearch,
+    RepairSearch,
+    SearchOpened,
+    SearchPerformed,
+    TrendUpdated,
+)
 from service_kit import Subscription
 
-from search_indexer.handlers import follow_catalogue, follow_trends
+from search_indexer.handlers import (
+    count_searches,
+    follow_catalogue,
+    follow_ratings,
+    follow_trends,
+)
+from search_indexer.jobs import take_job_commands
 
 SUBSCRIPTIONS: tuple[Subscription[Any], ...] = (
     Subscription(
@@ -20,5 +36,26 @@ SUBSCRIPTIONS: tuple[Subscription[Any], ...] = (
         accepts=(TrendUpdated,),
         handle=follow_trends,
         batch_size=20,
+    ),
+    Subscription(
+        queue="search-indexer.ratings",
+        accepts=(RatingAggregated,),
+        handle=follow_ratings,
+        batch_size=500,
+    ),
+    Subscription(
+        queue="search-indexer.jobs",
+        accepts=(RebuildSearch, RepairSearch, CancelJob),
+        handle=take_job_commands,
+        batch_size=20,
+        linger=0.005,
+    ),
+    # Nobody waits for these counts; larger batches save commits.
+    Subscription(
+        queue="search-indexer.signals",
+        accepts=(SearchPerformed, SearchOpened),
+        handle=count_searches,
+        batch_size=500,
+        linger=0.2,
     ),
 )

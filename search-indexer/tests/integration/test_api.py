@@ -27,7 +27,11 @@ FILM = {
     "poster_path",
     "final_trend_score",
     "views",
+    "local_ratings",
+    "local_mean",
 }
+
+PAGE = {"query", "hits", "total", "limit", "offset", "facets", "engine", "as_of"}
 
 
 @pytest.fixture
@@ -68,7 +72,8 @@ async def test_a_search(api: httpx.AsyncClient, database: Database, make: Any) -
     )
     assert answer.status_code == 200
     body = answer.json()
-    assert set(body) == {"query", "hits", "total", "limit", "offset", "facets", "as_of"}
+    assert set(body) == PAGE
+    assert body["engine"] == "postgres"
     assert (body["query"], body["total"], body["limit"], body["offset"]) == ("incepton", 1, 20, 0)
     assert body["facets"] == {
         "genre": {"Action": 1, "Science Fiction": 1},
@@ -94,6 +99,13 @@ async def test_a_search(api: httpx.AsyncClient, database: Database, make: Any) -
         ({"q": "x" * 201}, "q"),
         ({"year": 0}, "year"),
         ({"year": 10**30}, "year"),
+        ({"year_from": 0}, "year_from"),
+        ({"year_to": 10_000}, "year_to"),
+        ({"decade": 1995}, "decade"),
+        ({"genre_mode": "some"}, "genre_mode"),
+        ({"sort": "title"}, "sort"),
+        ({"order": "up"}, "order"),
+        ({"highlight": "perhaps"}, "highlight"),
         ({"min_rating": "NaN"}, "min_rating"),
         ({"min_rating": "inf"}, "min_rating"),
         ({"min_rating": 10.1}, "min_rating"),
@@ -110,6 +122,39 @@ async def test_a_wrong_parameter_is_named(
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["errors"][0]["field"] == field
+
+
+async def test_what_was_found_is_marked_on_demand(
+    api: httpx.AsyncClient, database: Database, make: Any
+) -> None:
+    """Only then do hits have `highlights`."""
+    await deliver(SUBSCRIPTIONS[0], database, [make.upserted(make.movie(1, "Fish & <i>Chips</i>"))])
+    asked = {"q": "chips", "sort": "date", "order": "asc", "year_to": 2020}
+    (plain,) = (await api.get("/search", params={"q": "chips"})).json()["hits"]
+    assert "highlights" not in plain
+    (hit,) = (await api.get("/search", params={"q": "chips", "highlight": True})).json()["hits"]
+    assert hit["highlights"] == {
+        "title": "Fish &amp; &lt;i&gt;<mark>Chips</mark>&lt;/i&gt;",
+    }
+    assert (await api.get("/search", params=asked)).json()["total"] == 0
+
+
+async def test_suggestions(api: httpx.AsyncClient, database: Database, make: Any) -> None:
+    """Films and people, for what is being typed."""
+    film = make.movie(27205, "Inception", released="2010-07-15", cast=["Ince Ptolemy", "Ann Ince"])
+    await deliver(SUBSCRIPTIONS[0], database, [make.upserted(film)])
+    body = (await api.get("/search/suggest", params={"q": "ince"})).json()
+    assert datetime.fromisoformat(body.pop("as_of")).tzinfo is not None
+    assert body == {
+        "query": "ince",
+        "films": [{"movie_id": "tmdb-27205", "title": "Inception", "year": 2010}],
+        "people": ["Ince Ptolemy", "Ann Ince"],
+        "engine": "postgres",
+    }
+    for parameters, field in (({}, "q"), ({"q": "x" * 201}, "q"), ({"q": "x", "limit": 21}, "limit")):
+        answer = await api.get("/search/suggest", params=parameters)
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["field"] == field
 
 
 @pytest.mark.parametrize(

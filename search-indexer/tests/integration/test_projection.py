@@ -10,14 +10,14 @@ from service_kit import Ack, Database
 from service_kit.testing import deliver
 from sqlalchemy import text
 
-CATALOGUE, TRENDS = SUBSCRIPTIONS
+CATALOGUE, TRENDS, *_ = SUBSCRIPTIONS
 
 
 async def _content(database: Database) -> dict[str, list[Any]]:
     queries = {
         "documents": "SELECT * FROM documents ORDER BY movie_id",
         "listing": """
-            SELECT l.movie_id, shown, g.genres, g.decade, g.language, genre_keys, year, l.language,
+            SELECT l.movie_id, shown, g.genres, g.decade, g.language, g.genre_keys, year,
                 vote_average, vote_count, popularity, trend_revision, score, rank_key, views
             FROM listing l LEFT JOIN facet_groups g ON g.id = l.facet_group ORDER BY movie_id""",
         "index_changes": "SELECT movie_id, whole_document FROM index_changes ORDER BY movie_id",

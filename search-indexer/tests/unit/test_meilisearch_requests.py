@@ -2,7 +2,7 @@
 
 import pytest
 from search_indexer.engine import SearchRequest
-from search_indexer.meilisearch_engine import condition, filter_of, page_window
+from search_indexer.meilisearch_search import condition, filter_of, page_window
 
 
 @pytest.mark.parametrize(
@@ -22,12 +22,13 @@ def test_a_string_stays_inside_its_quotes(value: str, expected: str) -> None:
 def test_conditions_are_a_list_that_must_all_hold() -> None:
     """One entry each; genres by their folded form, which has no special character at all."""
     request = SearchRequest(
-        genres=("Science Fiction", 'Drama" OR "x'), year=1999, min_rating=7.5, min_votes=10
+        genres=("Science Fiction", 'Drama" OR "x'), year_from=1999, year_to=1999, min_rating=7.5, min_votes=10
     )
     assert filter_of(request) == [
         'genre_keys = "science fiction"',
         'genre_keys = "drama or x"',
-        "year = 1999",
+        "year >= 1999",
+        "year <= 1999",
         "vote_average >= 7.5",
         "vote_count >= 10",
     ]

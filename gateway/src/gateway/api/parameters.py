@@ -120,4 +120,4 @@ def given(**parameters: Any) -> dict[str, Any]:
 
 def cache_key(route: str, parameters: dict[str, Any]) -> str:
     """The same for the same question however it was written."""
-    return f"{route}?{urlencode(sorted(parameters.items()))}"
+    return f"{route}?{urlencode(sorted(parameters.items()), doseq=True)}"

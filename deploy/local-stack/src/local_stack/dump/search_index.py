@@ -17,7 +17,7 @@ def delete_index(environ: Mapping[str, str]) -> None:
 
     Raises DumpError, or httpx.HTTPError when the server is away or refuses.
     """
-    key = environ.get("MEILISEARCH_KEY")
+    key = environ.get("MEILISEARCH_KEY") or environ.get("MEILISEARCH_INDEX_KEY")
     index = environ.get("MEILISEARCH_INDEX") or "movies"
     with httpx.Client(
         base_url=environ.get("MEILISEARCH_URL") or "http://127.0.0.1:7700",
