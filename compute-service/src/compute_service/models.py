@@ -129,3 +129,15 @@ applied_formula = Table(
     Column("one_row", Boolean, primary_key=True, server_default=text("true")),
     Column("fingerprint", Text, nullable=False),
 )
+
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("cron", Text),
+    Column("done_until", DateTime(timezone=True), nullable=False),
+    Column("last_due", DateTime(timezone=True)),
+    Column("published_at", DateTime(timezone=True)),
+    Column("event_id", Text),
+    Column("job_id", Text),
+)

@@ -9,10 +9,15 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal, cast
 
 Job = dict[str, Any]
-Kind = Literal["import", "ingest"]
+Kind = Literal["import", "ingest", "compute", "search"]
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
-OWNERS: Final[Mapping[str, str]] = {"import": "ingest-service", "ingest": "ingest-service"}
+OWNERS: Final[Mapping[str, str]] = {
+    "import": "ingest-service",
+    "ingest": "ingest-service",
+    "compute": "compute-service",
+    "search": "search-indexer",
+}
 ENDED: Final = frozenset({"succeeded", "failed", "cancelled"})
 
 JOB_ID_PATTERN: Final = "^([a-z]{1,20})-[0-9a-f]{32}$"

@@ -26,7 +26,7 @@ class JobAnswer(BaseModel):
     """A job as it is now."""
 
     job_id: str
-    kind: Literal["import", "ingest"]
+    kind: Literal["import", "ingest", "compute", "search"]
     state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
     done: int
     total: int | None = Field(description="null while it is not known")
@@ -53,6 +53,7 @@ class JobList(BaseModel):
     limit: int
     offset: int
     as_of: datetime
+    note: str | None = Field(default=None, description="whose jobs are missing, if any")
 
 
 class Reject(BaseModel):
@@ -133,12 +134,6 @@ class Film(BaseModel):
     final_trend_score: float | None = Field(description="0 to 100")
 
 
-class RankedFilm(Film):
-    """A film in the chart."""
-
-    rank: int
-
-
 class Fresh(BaseModel):
     """How fresh an answer is. `stale` is there only when the owning service is away."""
 
@@ -154,16 +149,6 @@ class FilmList(Fresh):
     limit: int
     offset: int
     note: str | None = None
-
-
-class Chart(Fresh):
-    """A page of the trending films."""
-
-    items: list[RankedFilm]
-    total: int
-    limit: int
-    offset: int
-    window: Literal["day", "week"]
 
 
 class FilmDetail(Film, Fresh):

@@ -82,6 +82,38 @@ async def test_jobs_are_read_live_and_speak_both_languages(gateway: Run, upstrea
     assert (second["done"], second["status"]) == (17, "STARTED")
 
 
+async def test_jobs_of_all_services_are_one_list_newest_first(gateway: Run, upstreams: Any) -> None:
+    def jobs(kind: str, *minutes: int) -> dict[str, Any]:
+        items = [
+            {
+                **JOB,
+                "job_id": f"{kind}-{minute:032x}",
+                "kind": kind,
+                "created_at": f"2025-01-31T20:{minute:02}:00Z",
+            }
+            for minute in minutes
+        ]
+        return {"items": items, "total": 40, "limit": 6, "offset": 0, "as_of": AS_OF}
+
+    upstreams.ingest.answers["/jobs"] = jobs("import", 50, 20, 10)
+    upstreams.compute.answers["/jobs"] = jobs("compute", 40, 30)
+    upstreams.search.answers["/jobs"] = jobs("search", 45)
+    async with gateway() as client:
+        part = (await client.get("/admin/jobs?state=succeeded&limit=4&offset=2")).json()
+        upstreams.compute.status = 500
+        without = (await client.get("/admin/jobs?limit=4")).json()
+        of_one = await client.get("/admin/jobs?kind=compute")
+    asked = httpx.URL(upstreams.search.requests[0])
+    assert dict(asked.params) == {"state": "succeeded", "limit": "6", "offset": "0"}
+    shown = [(job["kind"], job["created_at"][14:16]) for job in part["items"]]
+    assert shown == [("compute", "40"), ("compute", "30"), ("import", "20"), ("import", "10")]
+    assert (part["total"], part["limit"], part["offset"]) == (120, 4, 2)
+    assert "note" not in part
+    assert [job["kind"] for job in without["items"]] == ["import", "search", "import", "import"]
+    assert without["note"] == "without the jobs of compute-service"
+    assert of_one.status_code == 503
+
+
 async def test_a_job_that_nobody_has_taken_is_queued(
     gateway: Run, redis_server: RedisServer
 ) -> None:

@@ -142,7 +142,7 @@ async def test_commands_about_jobs_are_taken_while_their_service_is_away(
         ("import-" + "0" * 33, 422),
         ("import%00-" + "0" * 32, 422),
         ("0" * 32, 422),
-        ("compute-" + "0" * 32, 404),
+        ("quality-" + "0" * 32, 404),
     ],
 )
 async def test_what_is_no_job(
@@ -166,7 +166,8 @@ async def test_an_ingest_run_has_no_rejected_rows_to_retry(
 @pytest.mark.parametrize(
     ("path", "field"),
     [
-        ("/admin/jobs?kind=compute", "kind"),
+        ("/admin/jobs?kind=quality", "kind"),
+        ("/admin/jobs?limit=100&offset=901", "offset"),
         ("/admin/jobs?state=done", "state"),
         ("/admin/jobs?limit=0", "limit"),
         ("/admin/jobs?page=2&offset=5", "offset"),

@@ -1,12 +1,14 @@
 """Jobs: asked for, followed, cancelled, tried again. They are read live, never from the cache."""
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
-from moviemetric_contracts import CancelJob, IngestCatalog, RetryJob
+from moviemetric_contracts import CancelJob, IngestCatalog, Message, RetryJob
 from pydantic_core import to_json
 from service_kit.http import ProblemError
 from starlette.responses import Response
@@ -31,8 +33,7 @@ from gateway.jobs import (
 )
 from gateway.openapi import command_docs
 from gateway.policies import Policies
-from gateway.readers import ServiceAwayError, ServiceReader
-from gateway.reads import RETRY_AFTER
+from gateway.readers import ServiceAwayError, ServiceReader, service_away
 from gateway.sending import CommandSender
 from gateway.shapes import (
     COMMAND_RESPONSES,
@@ -45,6 +46,8 @@ from gateway.shapes import (
     RejectList,
 )
 
+# Pages that are put together from several services are read from the first job on.
+MAX_MERGED: Final = 1000
 _INGEST_EXAMPLE: dict[str, Any] = {"lists": {"popular": 30, "top_rated": 30}, "force": False}
 
 
@@ -96,10 +99,45 @@ class JobReads:
         return accepted_job(job_id, *remembered)
 
     async def page(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """A page of all jobs, newest first; raises as `load`."""
-        # One service owns all kinds so far.
-        [owner] = {OWNERS[kind] for kind in OWNERS}
-        return await self._services[owner].fetch_object("/jobs", asked)
+        """A page of all jobs, newest first; raises as `load`.
+
+        Without a kind it is put together from all services. One that does not answer is named in
+        `note`, and its jobs are left out.
+
+        Raises:
+            ProblemError: 422, the page lies too deep for that.
+            ServiceAwayError: none that would have to answer does.
+        """
+        if "kind" in asked:
+            return await self._services[OWNERS[asked["kind"]]].fetch_object("/jobs", asked)
+        limit, offset = asked["limit"], asked["offset"]
+        if offset + limit > MAX_MERGED:
+            message = f"reaches beyond the newest {MAX_MERGED} jobs; give a kind"
+            raise invalid([("offset", message)])
+        names = sorted(set(OWNERS.values()))
+        parts = await asyncio.gather(
+            *(self._newest(name, {**asked, "limit": offset + limit, "offset": 0}) for name in names)
+        )
+        away = [name for name, part in zip(names, parts, strict=True) if part is None]
+        present = [part for part in parts if part is not None]
+        if not present:
+            raise ServiceAwayError(" and ".join(away), "no answer")
+        jobs = [job for part in present for job in part["items"]]
+        jobs.sort(key=_newness, reverse=True)
+        page = {
+            "items": jobs[offset : offset + limit],
+            "total": sum(part["total"] for part in present),
+            "limit": limit,
+            "offset": offset,
+            "as_of": min((part["as_of"] for part in present), key=datetime.fromisoformat),
+        }
+        return page | ({"note": f"without the jobs of {' and '.join(away)}"} if away else {})
+
+    async def _newest(self, service: str, asked: dict[str, Any]) -> dict[str, Any] | None:
+        try:
+            return await self._services[service].fetch_object("/jobs", asked)
+        except ServiceAwayError:
+            return None
 
 
 class Jobs:
@@ -207,7 +245,7 @@ class Jobs:
         try:
             answer = await self._reads.page(asked)
         except ServiceAwayError as error:
-            _refuse_away(error)
+            raise service_away(error) from error
         answer["items"] = [with_task_fields(job) for job in answer["items"]]
         return _live(to_json(answer))
 
@@ -216,7 +254,7 @@ class Jobs:
         try:
             job = await self._reads.load(job_id)
         except ServiceAwayError as error:
-            _refuse_away(error)
+            raise service_away(error) from error
         return _live(to_json(with_task_fields(job)))
 
     async def rejects(
@@ -238,7 +276,7 @@ class Jobs:
             asked = given(limit=part.limit, offset=part.offset)
             return _live(await owner.fetch(f"/jobs/{job_id}/rejects", asked))
         except ServiceAwayError as error:
-            _refuse_away(error)
+            raise service_away(error) from error
         except ProblemError as error:
             if error.status != 404 or as_csv:
                 raise
@@ -292,10 +330,28 @@ class Jobs:
         command: IngestCatalog | RetryJob,
         kind: Kind,
     ) -> Response:
-        now = datetime.now(UTC)
-        await self._sender.send(identity, event_id, command, now)
-        await self._cache.remember_job(command.job_id, kind, _utc(now))
-        return accepted(identity, event_id, command.job_id)
+        asked = JobCommand(identity, event_id, command.job_id, kind)
+        return await send_job(self._sender, self._cache, asked, command)
+
+
+@dataclass(frozen=True, slots=True)
+class JobCommand:
+    """Who asks for a job, by which event, and what the job is."""
+
+    identity: RequestIdentity
+    event_id: str
+    job_id: str
+    kind: Kind
+
+
+async def send_job(
+    sender: CommandSender, cache: Cache, asked: JobCommand, command: Message
+) -> Response:
+    """Publish the command that makes a job; the 202 that says where to follow it."""
+    now = datetime.now(UTC)
+    await sender.send(asked.identity, asked.event_id, command, now)
+    await cache.remember_job(asked.job_id, asked.kind, _utc(now))
+    return accepted(asked.identity, asked.event_id, asked.job_id)
 
 
 def accepted(identity: RequestIdentity, event_id: str, job_id: str) -> Response:
@@ -326,6 +382,10 @@ async def _csv(owner: ServiceReader, job_id: str) -> Response:
     )
 
 
+def _newness(job: Job) -> tuple[datetime, str]:
+    return datetime.fromisoformat(job["created_at"]), job["job_id"]
+
+
 def _prefers_csv(request: Request) -> bool:
     return "text/csv" in request.headers.get("accept", "").lower()
 
@@ -348,12 +408,3 @@ def _unknown(job_id: str) -> ProblemError:
 
 def _conflict(detail: str) -> ProblemError:
     return ProblemError(409, "Not possible now", detail)
-
-
-def _refuse_away(error: ServiceAwayError) -> NoReturn:
-    raise ProblemError(
-        503,
-        "Service not available",
-        f"{error.service} does not answer; try again shortly.",
-        headers={"Retry-After": RETRY_AFTER},
-    ) from error

@@ -45,7 +45,7 @@ def jobs_router(database: Database, *, kinds: Collection[str] = ()) -> APIRouter
     async def get_jobs(
         kind: Annotated[str | None, Query(max_length=200)] = None,
         state: JobState | None = None,
-        limit: Annotated[int, Query(ge=1, le=100)] = 20,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 20,
         offset: Annotated[int, Query(ge=0, le=100_000)] = 0,
     ) -> dict[str, Any]:
         if kind is not None and kinds and kind not in kinds:
