@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 from service_kit import Database, Periodic, Service
 
-from search_indexer import meilisearch_engine
+from search_indexer import meilisearch_engine, repository
 from search_indexer.api import create_router
 from search_indexer.engine import SearchEngine
 from search_indexer.index_sync import IndexSync
@@ -21,7 +21,12 @@ def bootstrap(settings: SearchSettings) -> Service:
     """The service with the engine that the settings name."""
     database = Database(settings.database_url, schema=SCHEMA, application_name=NAME)
     engine: SearchEngine
-    periodics: list[Periodic] = []
+
+    async def sum_up() -> None:
+        async with database.transaction() as connection:
+            await repository.sum_up_facet_counts(connection)
+
+    periodics = [Periodic(name="facet-counts", every=30.0, run=sum_up)]
     health_checks: dict[str, Callable[[], Awaitable[None]]] = {}
     if settings.search_backend == "meilisearch":
         engine = MeilisearchEngine(

@@ -13,7 +13,6 @@ from typing import Any, Final, Literal, Protocol, runtime_checkable
 from search_indexer.documents import Document, Trend
 from search_indexer.folding import query_words
 
-
 _LANGUAGE: Final = re.compile(r"[A-Za-z0-9_-]{1,20}")
 
 Sort = Literal["relevance", "date", "rating", "trend"]

@@ -21,7 +21,7 @@ from functools import cache
 from typing import Any, Final
 
 from service_kit import Database
-from sqlalchemy import TextClause, text
+from sqlalchemy import RowMapping, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from search_indexer import tokens
@@ -211,7 +211,9 @@ class PostgresEngine:
                     "limit": limit,
                 },
             )
-            films = [SuggestedFilm(movie_id=id_, title=title, year=year) for id_, title, year in rows]
+            films = [
+                SuggestedFilm(movie_id=id_, title=title, year=year) for id_, title, year in rows
+            ]
             people: list[str] = []
             if len(key) > 1:
                 casts = await connection.execute(
@@ -360,9 +362,7 @@ def _counting(by_group: str, condition: str = "") -> TextClause:
 
 
 @cache
-def _browse_statement(
-    sort: Sort, order: str, names: tuple[str, ...], *, along: bool
-) -> TextClause:
+def _browse_statement(sort: Sort, order: str, names: tuple[str, ...], *, along: bool) -> TextClause:
     if not along:
         return text(f"""
             SELECT l.movie_id FROM listing l WHERE {_passes(names)}
@@ -371,7 +371,7 @@ def _browse_statement(
     # OFFSET 0 keeps the planner from turning this into a join of everything.
     passes = f"""AND EXISTS (
         SELECT FROM listing l WHERE l.movie_id = r.movie_id AND {_passes(names)} OFFSET 0
-    )"""  # noqa: S608 -- made of constants; values are bound
+    )"""
     return text(f"""
         SELECT r.movie_id FROM ranking r WHERE r.shown {passes if names else ""}
         ORDER BY {_BY_TREND} LIMIT :limit OFFSET :offset
@@ -489,7 +489,7 @@ class _Tier:
     """Films that come behind those of the tiers before it, all of which its query finds as well.
 
     Attributes:
-        of_title: it is about titles, so that the nearest title comes first where a word is mistyped.
+        of_title: it is about titles; so the nearest title comes first where a word is mistyped.
     """
 
     query: str
@@ -575,11 +575,7 @@ async def _hits(
     if not movie_ids:
         return []
     rows = (
-        (
-            await connection.execute(
-                _SHOW, {"movie_ids": list(movie_ids), "highlight": highlight}
-            )
-        )
+        (await connection.execute(_SHOW, {"movie_ids": list(movie_ids), "highlight": highlight}))
         .mappings()
         .all()
     )
@@ -601,9 +597,7 @@ async def _stemmed(
     return frozenset(found.scalars())
 
 
-def _highlights(
-    row: Mapping[str, Any], terms: Sequence[Term], stemmed: frozenset[str]
-) -> Highlights:
+def _highlights(row: RowMapping, terms: Sequence[Term], stemmed: frozenset[str]) -> Highlights:
     whole = {term.word for term in terms} | {
         word for term in terms if not term.unfinished for word in term.corrections
     }
@@ -631,7 +625,7 @@ async def _counts(
     return _counts_from((await connection.execute(statement, parameters)).mappings().one())
 
 
-def _counts_from(row: Mapping[str, Any]) -> _Counts:
+def _counts_from(row: RowMapping) -> _Counts:
     return _Counts(
         row["total"],
         Facets(

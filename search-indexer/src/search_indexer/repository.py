@@ -2,8 +2,8 @@
 
 A row changes only for a higher revision, so statements may come twice and in any order. Rows are
 written in the order of their key, and tables always in the order facet_groups, documents, listing,
-ranking, index_changes, vocabulary: two batches at the same time cannot deadlock. Every statement runs on the
-caller's transaction, and none commits.
+ranking, index_changes, vocabulary: two batches at the same time cannot deadlock. Every statement
+runs on the caller's transaction, and none commits.
 """
 
 import json
@@ -235,9 +235,7 @@ async def store_catalogue_changes(
     await connection.execute(_STORE_FACET_GROUPS, {"rows": rows})
     await connection.execute(_STORE_DOCUMENTS, {"rows": rows})
     learnt = {word: named for word, named in vocabulary.items() if len(word) > 2}
-    await connection.execute(
-        _STORE_WORDS, {"words": list(learnt), "named": list(learnt.values())}
-    )
+    await connection.execute(_STORE_WORDS, {"words": list(learnt), "named": list(learnt.values())})
 
 
 async def store_trends(connection: AsyncConnection, trends: Sequence[Trend]) -> None:

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 from search_indexer.documents import Document, Trend
-from search_indexer.engine import ChangeRefusedError, SearchRequest, SearchResult
+from search_indexer.engine import ChangeRefusedError, SearchRequest, SearchResult, Suggestions
 from search_indexer.index_sync import IndexSync
 from search_indexer.meilisearch_engine import MeilisearchEngine
 from search_indexer.subscriptions import SUBSCRIPTIONS
@@ -50,6 +50,9 @@ class RecordingIndex:
                 self.documents[trend.movie_id] = (self.documents[trend.movie_id][0], trend)
 
     async def search(self, request: SearchRequest) -> SearchResult:
+        raise NotImplementedError
+
+    async def suggest(self, prefix: str, limit: int) -> Suggestions:
         raise NotImplementedError
 
     async def health(self) -> None:
