@@ -4,7 +4,8 @@ A document is found when it has every word of the query: in its titles, people o
 written, the last word as a beginning, or by English stem in its prose; or when the query begins its
 title written without spaces. Words of one or two letters, or articles, alone are looked for in
 titles only. A word that nobody has used is taken for mistyped, and the nearest words that were used
-stand in for it; where little is found, the same is done for every word, behind what was found.
+stand in for it; where little is found, and no film has the words as they are in its names, the same
+is done for every word, behind what was found.
 
 Best first: the exact title, titles that begin so, titles with all words, names with all words, the
 rest; then, for mistyped queries, the nearest title; then by trend.
@@ -51,7 +52,7 @@ from search_indexer.tokens import Term
 NAME: Final = "postgres"
 
 _MAX_CORRECTIONS: Final = 24
-# With fewer hits, words that are known are taken for mistyped as well.
+# With fewer hits, words that are known may be taken for mistyped as well.
 _ENOUGH: Final = 10
 _FILMS_OF_PEOPLE: Final = 60
 # In the C collation all texts that begin with a prefix sort before the prefix and this.
@@ -92,6 +93,10 @@ CROSS JOIN LATERAL (
             <= q.budget + 1
 ) AS near
 GROUP BY 1, 2
+""")
+
+_IS_THERE: Final = text("""
+SELECT EXISTS (SELECT FROM listing WHERE shown AND tokens @@ CAST(:query AS tsquery))
 """)
 
 _STEMMED: Final = text("""
@@ -390,12 +395,21 @@ async def _find(
     """All films that the words find; with the terms that they were found by."""
     terms, doubtful = await _terms(connection, request.words)
     counts, movie_ids = await _matched(connection, request, terms)
-    if doubtful and counts.total < _ENOUGH:
-        corrected = await _corrected(connection, terms, doubtful)
-        if corrected != terms:
-            counts, movie_ids = await _matched(connection, request, terms, corrected)
-            return counts, movie_ids, corrected
-    return counts, movie_ids, terms
+    if not doubtful or counts.total >= _ENOUGH or await _is_right(connection, terms, request.q):
+        return counts, movie_ids, terms
+    corrected = await _corrected(connection, terms, doubtful)
+    if corrected == terms:
+        return counts, movie_ids, terms
+    counts, movie_ids = await _matched(connection, request, terms, corrected)
+    return counts, movie_ids, corrected
+
+
+async def _is_right(connection: AsyncConnection, terms: Sequence[Term], q: str) -> bool:
+    """Whether some film has all words in names as they are, or a title that begins so."""
+    as_it_is = [replace(term, corrections=()) for term in terms]
+    names = tokens.in_names(as_it_is, finished=True)
+    query = f"({names}) | {tokens.title_begins(title_key(q))}"
+    return (await connection.execute(_IS_THERE, {"query": query})).scalar_one()
 
 
 async def _terms(
