@@ -8,9 +8,10 @@ two ways, and each is a disaster where the other one is good:
   all N if few do, or if they are all at the bottom, as very old films are.
 - *By filter*: find the T films, sort them. For the most common genre that is a third of a million.
 
-They cost the same where T = sqrt(n · N), so that is how far the walk goes; if the page is not full
-by then, the films that pass are most likely few and are sorted. Which way is better to begin with
-is known from the last time that the films were counted (see `chart_totals`).
+If a step cost as much as a film to sort, both would cost the same where T = sqrt(n · N); it costs
+somewhat less. So that is about how far the walk goes. If the page is not full by then, the films
+that pass are most likely few and are sorted. Which way is better to begin with is known from the
+last time that the films were counted (see `chart_totals`).
 """
 
 import math
@@ -29,6 +30,8 @@ from compute_service.trend import TrendFormula, Window, forward_seconds
 # Films that pass are seldom spread evenly: a walk of twice the expected length fills most pages.
 _SLACK: Final = 2.0
 _LEAST_WALK: Final = 500
+# A film to sort in steps of a walk, as measured: it is found in both tables in no order.
+_SORTED_COST: Final = 1.75
 # Estimates of what passes a filter are often wrong by orders of magnitude, and the page is small:
 # looking films up one by one is never far from the best that can be done.
 _LOOK_UP: Final = text("""
@@ -148,9 +151,9 @@ async def read_chart(
     if wanted.normalised() == EVERYTHING:
         return await _walk(connection, order, wanted, limit=limit, offset=offset, steps=None)
     if ranked is None or ranked > _LEAST_WALK:
-        balance = math.sqrt((offset + limit) * (ranked or 1_000_000))
+        balance = math.sqrt((offset + limit) * (ranked or 1_000_000) / _SORTED_COST)
         if passing is None or passing >= balance:
-            steps = max(_LEAST_WALK, int(_SLACK * balance))
+            steps = max(_LEAST_WALK, int(_SLACK * _SORTED_COST * balance))
             page = await _walk(connection, order, wanted, limit=limit, offset=offset, steps=steps)
             if len(page.entries) == limit:
                 return page
@@ -178,24 +181,25 @@ async def read_rising(
 
     They have been watched at least so much, and more than their week lets one expect.
     """
-    top = _ranked(_Order(Window.DAY, ascending=False), trends.c.movie_id).limit(candidates)
-    top = top.subquery()
     day = _sum_at(formula, Window.DAY, at, trends.c.log_activity_day) + _sum_at(
         formula, Window.DAY, at, trends.c.alias_log_activity_day
     )
     week = _sum_at(formula, Window.WEEK, at, trends.c.log_activity_week) + _sum_at(
         formula, Window.WEEK, at, trends.c.alias_log_activity_week
     )
-    paces = select(trends.c.movie_id, day.label("day"), week.label("week")).join_from(
-        top, trends, trends.c.movie_id == top.c.movie_id
+    top = _ranked(
+        _Order(Window.DAY, ascending=False),
+        trends.c.movie_id,
+        day.label("day"),
+        week.label("week"),
     )
-    await connection.execute(_LOOK_UP)
+    paces = top.limit(candidates).subquery()
+    found = select(paces.c.movie_id, paces.c.day, paces.c.week).where(
+        paces.c.day >= least, paces.c.day > share_of_week(formula) * paces.c.week
+    )
     if conditions := wanted.conditions():
-        paces = paces.join(movies, movies.c.movie_id == top.c.movie_id).where(*conditions)
-    sums = paces.subquery()
-    found = select(sums.c.movie_id, sums.c.day, sums.c.week).where(
-        sums.c.day >= least, sums.c.day > share_of_week(formula) * sums.c.week
-    )
+        await connection.execute(_LOOK_UP)
+        found = found.join(movies, movies.c.movie_id == paces.c.movie_id).where(*conditions)
     return [Pace(*row) for row in await connection.execute(found)]
 
 

@@ -227,6 +227,10 @@ async def test_a_past_days_chart_and_a_films_history(
         (1, "tmdb-2"),
     ]
 
+    behind = {"as_of": str(today), "genre": "drama", "offset": 7}
+    answer = (await api.get("/trending", params=behind)).json()
+    assert (answer["items"], answer["total"]) == ([], 2)
+
     history = (await api.get("/trends/3/history", params={"limit": 2})).json()
     assert history.keys() == {"movie_id", "window", "items", "total", "limit", "as_of"}
     assert history["items"][0].keys() == {

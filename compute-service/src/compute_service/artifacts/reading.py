@@ -6,9 +6,9 @@ the artifact are of the same run.
 
 from dataclasses import dataclass
 from datetime import date
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import func, select, text
+from sqlalchemy import ColumnElement, Subquery, func, select, text
 from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -89,23 +89,30 @@ async def read_day(
         .order_by(film, chart.c.rank)
         .subquery()
     )
-    found = (
-        select(
-            *LISTED,
-            places.c.rank,
-            places.c.score,
-            places.c.movement,
-            places.c.days_on_chart,
-            places.c.peak_rank,
-        )
+    passing = (
+        select(*places.c, func.count().over().label("total"))
         .join_from(places, movies, movies.c.movie_id == places.c.movie_id)
-        .join(trends, trends.c.movie_id == movies.c.movie_id)
         .where(~movies.c.removed, *wanted.conditions())
     )
-    order = places.c.rank.desc() if ascending else places.c.rank.asc()
-    page = await connection.execute(found.order_by(order).limit(limit).offset(offset))
-    total = await connection.execute(select(func.count()).select_from(found.subquery()))
-    return [ChartPlace(*row) for row in page], total.scalar_one()
+    page = passing.order_by(_by(places, ascending)).limit(limit).offset(offset).subquery()
+    columns: list[ColumnElement[Any]] = [*LISTED, *page.c[1:]]
+    found = (
+        select(*columns)
+        .join_from(page, movies, movies.c.movie_id == page.c.movie_id)
+        .join(trends, trends.c.movie_id == page.c.movie_id)
+        .order_by(_by(page, ascending))
+    )
+    rows = (await connection.execute(found)).all()
+    if rows or offset == 0:
+        total = rows[0].total if rows else 0
+    else:
+        counted = select(func.count()).select_from(passing.subquery())
+        total = (await connection.execute(counted)).scalar_one()
+    return [ChartPlace(*fields) for *fields, _ in rows], total
+
+
+def _by(places: Subquery, ascending: bool) -> ColumnElement[int]:
+    return places.c.rank.desc() if ascending else places.c.rank.asc()
 
 
 async def read_history(
