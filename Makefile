@@ -35,7 +35,7 @@ down: bootstrap ## stop everything; the data are kept
 reset: bootstrap ## stop everything and delete all data
 	@$(STACK) reset
 
-status: bootstrap ## what runs
+status: bootstrap ## what runs, and what happens by the clock
 	@$(STACK) status
 
 logs: bootstrap ## the last log lines (SERVICE=gateway LINES=200 FOLLOW=1)

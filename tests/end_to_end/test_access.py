@@ -115,7 +115,21 @@ ROUTES: Mapping[tuple[str, str], Route] = {
     ("GET", "/ping"): Route("nothing", "/ping", 200),
     ("GET", "/movies"): Route("nothing", "/movies?limit=1", 200),
     ("GET", "/movies/trending"): Route("nothing", "/movies/trending?limit=1", 200),
+    ("GET", "/movies/rising"): Route("nothing", "/movies/rising?limit=1", 200),
     ("GET", "/movies/{movie_id}"): Route("nothing", "/movies/900000077", 404),
+    ("GET", "/movies/{movie_id}/chart-history"): Route(
+        "nothing", "/movies/900000078/chart-history", 404
+    ),
+    ("GET", "/movies/{movie_id}/recommendations"): Route(
+        "nothing", "/movies/900000078/recommendations", 404
+    ),
+    ("GET", "/recommendations"): Route("nothing", "/recommendations?limit=1", 200),
+    ("GET", "/analytics/top-genres"): Route(
+        "nothing", "/analytics/top-genres?date=1950-01-01", 404
+    ),
+    ("GET", "/analytics/ratings-by-decade"): Route(
+        "nothing", "/analytics/ratings-by-decade?date=1950-01-01", 404
+    ),
     ("GET", "/movies/{movie_id}/trend"): Route("nothing", "/movies/900000078/trend", 404),
     ("GET", "/movies/{movie_id}/ratings"): Route("nothing", "/movies/900000077/ratings", 404),
     ("GET", "/movies/{movie_id}/reviews"): Route("nothing", "/movies/900000077/reviews", 404),
@@ -152,12 +166,17 @@ ROUTES: Mapping[tuple[str, str], Route] = {
     ),
     ("GET", "/users/me"): Route("user", "/users/me", 200),
     ("GET", "/users/me/ratings"): Route("user", "/users/me/ratings", 200),
+    ("GET", "/users/me/recommendations"): Route("user", "/users/me/recommendations", 200),
     ("GET", "/users/me/export"): Route("user", "/users/me/export", 200),
     ("DELETE", "/users/me"): Route("user", "/users/me", 400, NO_BODY),
     ("PUT", "/users/me/password"): Route("user", "/users/me/password", 400, NO_BODY),
     ("GET", "/stream"): Route("admin", "/stream?events=job", 200),
     ("POST", "/upload"): Route("admin", "/upload", 400, {"json": {}}),
     ("POST", "/admin/ingest/run"): Route("admin", "/admin/ingest/run", 400, NO_BODY),
+    ("POST", "/admin/compute/{artifact}"): Route(
+        "admin", "/admin/compute/trending", 422, {"json": {"as_of": "2999-01-01"}}
+    ),
+    ("GET", "/admin/schedules"): Route("admin", "/admin/schedules", 200),
     ("GET", "/admin/jobs"): Route("admin", "/admin/jobs", 200),
     ("GET", "/admin/jobs/{job_id}"): Route("admin", f"/admin/jobs/{JOB}", 404),
     ("GET", "/admin/jobs/{job_id}/rejects"): Route("admin", f"/admin/jobs/{JOB}/rejects", 404),

@@ -29,10 +29,16 @@ Answers = dict[str, Counter[int]]
 
 @pytest.fixture(scope="module")
 def documented(make_stack: MakeStack) -> LiveStack:
-    """A stack with the film of the document's examples in it."""
+    """A stack with the film of the document's examples in it, and what is computed ahead."""
     stack = make_stack()
     stack.api.http.post("/movies/register", json={"tmdb_id": EXAMPLE}).raise_for_status()
-    eventually("the film", lambda: stack.api.get(f"/movies/{EXAMPLE}"))
+    eventually("the film", lambda: stack.api.get(f"/movies/{EXAMPLE}/trend"))
+    job = stack.api.http.post("/admin/compute/all").raise_for_status().json()
+    eventually(
+        "what is computed ahead",
+        lambda: stack.api.get(job["status_url"])["state"] == "succeeded",
+        seconds=60,
+    )
     return stack
 
 

@@ -26,7 +26,10 @@ MODULES = {
     "compute-service": "compute_service",
     "search-indexer": "search_indexer",
     "gateway": "gateway",
+    "scheduler": "compute_service",
 }
+# Runs where it is asked for only: what a test does not ask for must not happen by the clock.
+_OPTIONAL = frozenset({"scheduler"})
 ADMIN = "admin"
 PASSWORD = "an uncommon password of the tests"
 # What a test does in seconds, people do in days.
@@ -58,7 +61,7 @@ class LiveStack:
     Args:
         folder: for logs and pid files.
         env: settings beyond the addresses, for all services.
-        only: which processes to run; all of them if None.
+        only: which processes to run; all but the scheduler if None.
     """
 
     def __init__(
@@ -77,7 +80,8 @@ class LiveStack:
         self.redis_url = redis_url
         self.folder = folder
         self.token_keys = folder / "token-keys"
-        names = [name for name in MODULES if only is None or name in only]
+        wanted = MODULES.keys() - _OPTIONAL if only is None else set(only)
+        names = [name for name in MODULES if name in wanted]
         ports = {name: free_port() for name in MODULES}
         self.urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
         base = {
@@ -119,12 +123,15 @@ class LiveStack:
                 "TOKEN_KEYS_FOLDER": str(self.token_keys),
             }
             migrate_env = {"FIRST_ADMIN_NAME": ADMIN, "FIRST_ADMIN_PASSWORD": PASSWORD}
+        if name == "scheduler":
+            env = {**env, "ROLES": "scheduler"}
         service = Service(
             name=name,
             port_name=name,
             port=port,
             command=command,
-            migrate=() if standin else (*command, "migrate"),
+            # compute-service has migrated the scheduler's schema
+            migrate=() if standin or name == "scheduler" else (*command, "migrate"),
             env=env,
             migrate_env=migrate_env,
             ready_path="/health" if standin else "/ready",
@@ -186,32 +193,45 @@ class LiveStack:
         return answer.json()["key"]
 
     @contextmanager
-    def another_gateway(
-        self, name: str, *, script: Path | None = None, env: Mapping[str, str] | None = None
-    ) -> Generator[str]:
-        """A second gateway, with other settings or wired by a script; yields its address."""
+    def another(
+        self,
+        template: str,
+        name: str,
+        *,
+        script: Path | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> Generator[ServiceProcess]:
+        """One more process of a service on a port of its own, perhaps with other settings, or wired
+        by a script."""
         port = free_port()
-        template = self.processes["gateway"]
-        usual = template.service.command
+        usual = self.processes[template]
         service = Service(
             name=name,
-            port_name="gateway",
+            port_name=template,
             port=port,
-            command=usual if script is None else (sys.executable, str(script)),
+            command=usual.service.command if script is None else (sys.executable, str(script)),
             migrate=(),
-            env={**template.service.env, **(env or {}), "HTTP_PORT": str(port)},
+            env={**usual.service.env, **(env or {}), "HTTP_PORT": str(port)},
         )
         process = ServiceProcess(
             service,
             cwd=ROOT,
-            log=template.log.with_name(f"{name}.log"),
-            pid_file=template.log.with_name(f"{name}.pid"),
+            log=usual.log.with_name(f"{name}.log"),
+            pid_file=usual.log.with_name(f"{name}.pid"),
         )
         process.start()
         try:
-            yield f"http://127.0.0.1:{port}"
+            yield process
         finally:
             process.stop()
+
+    @contextmanager
+    def another_gateway(
+        self, name: str, *, script: Path | None = None, env: Mapping[str, str] | None = None
+    ) -> Generator[str]:
+        """A second gateway; yields its address."""
+        with self.another("gateway", name, script=script, env=env) as process:
+            yield f"http://127.0.0.1:{process.service.port}"
 
     def leaks(self) -> dict[str, int]:
         """Logs that hold a password, token, key or review that was used, and how many of them."""

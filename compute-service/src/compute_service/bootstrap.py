@@ -10,6 +10,7 @@ from compute_service.api import read_api
 from compute_service.handlers import TrendHandlers
 from compute_service.rebuild import FormulaKeeper
 from compute_service.recommendation.api import recommendations_api
+from compute_service.scheduling import Scheduler, schedules_api
 from compute_service.settings import Settings
 from compute_service.subscriptions import subscriptions
 
@@ -37,6 +38,8 @@ def bootstrap(settings: Settings) -> Service:
     )
     announcer = TrendAnnouncer(database, formula, source=NAME)
     keeper = FormulaKeeper(database, formula)
+    schedules = settings.schedules()
+    scheduler = Scheduler(database, schedules, source=NAME)
     return Service(
         name=NAME,
         settings=settings,
@@ -47,6 +50,8 @@ def bootstrap(settings: Settings) -> Service:
                 name="announce trends", every=settings.trend_announce_seconds, run=announcer.sweep
             ),
             Periodic(name="apply the trend formula", every=1.0, run=keeper.apply_once),
+            Periodic(name="schedules", every=1.0, run=scheduler.lead, role="scheduler"),
         ),
         router=_router(database, settings),
+        always=schedules_api(database, schedules),
     )

@@ -208,3 +208,15 @@ movie_recommendations = Table(
     Column("scores", ARRAY(REAL), nullable=False),
     Column("audience", ARRAY(REAL), nullable=False),
 )
+
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("cron", Text),
+    Column("done_until", DateTime(timezone=True), nullable=False),
+    Column("last_due", DateTime(timezone=True)),
+    Column("published_at", DateTime(timezone=True)),
+    Column("event_id", Text),
+    Column("job_id", Text),
+)

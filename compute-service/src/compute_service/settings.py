@@ -1,22 +1,32 @@
 """The service's settings, read from environment variables of the same name in upper case."""
 
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from service_kit import ServiceSettings
 
 from compute_service.recommendation.orders import ModelSettings
+from compute_service.scheduling import DEFAULTS, Schedule, cron_of, schedule_table
 from compute_service.trend import TrendFormula
 
 _DEFAULTS = TrendFormula()
 _MODEL = ModelSettings()
 
 
-class Settings(ServiceSettings):
-    """Every parameter of the trend formula, how often its changes are announced, and how large the
-    models of recommendations are.
+def _checked(setting: str) -> str:
+    cron_of(setting)
+    return setting
 
-    `TrendFormula` and `ModelSettings` say what the parameters mean.
+
+CronSetting = Annotated[str, AfterValidator(_checked)]
+
+
+class Settings(ServiceSettings):
+    """Every parameter of the trend formula, how often its changes are announced, how large the
+    models of recommendations are, and when what is published by the clock is due.
+
+    `TrendFormula` says what the parameters mean and checks them, and `ModelSettings` says what its
+    own do. A schedule is a cron expression in UTC, or `off`.
     """
 
     http_port: int = 8103
@@ -37,6 +47,13 @@ class Settings(ServiceSettings):
     recommend_dense_films: int = Field(default=_MODEL.dense_films, ge=10, le=20_000)
     recommend_threads: int = Field(default=_MODEL.threads, ge=1, le=64)
     recommend_view_weight: float = Field(default=_MODEL.view_weight, gt=0, le=1)
+
+    schedule_ingest: CronSetting = DEFAULTS["ingest"]
+    schedule_trending: CronSetting = DEFAULTS["trending"]
+    schedule_genre_stats: CronSetting = DEFAULTS["genre-stats"]
+    schedule_ratings_by_decade: CronSetting = DEFAULTS["ratings-by-decade"]
+    schedule_index_rebuild: CronSetting = DEFAULTS["index-rebuild"]
+    schedule_recommendations: CronSetting = DEFAULTS["recommendations"]
 
     @model_validator(mode="after")
     def _formula_makes_sense(self) -> Self:
@@ -69,4 +86,17 @@ class Settings(ServiceSettings):
             global_weight=self.trend_global_weight,
             vote_cap=self.trend_vote_cap,
             reference=self.trend_reference,
+        )
+
+    def schedules(self) -> tuple[Schedule, ...]:
+        """The schedules these settings describe."""
+        return schedule_table(
+            {
+                "ingest": self.schedule_ingest,
+                "trending": self.schedule_trending,
+                "genre-stats": self.schedule_genre_stats,
+                "ratings-by-decade": self.schedule_ratings_by_decade,
+                "index-rebuild": self.schedule_index_rebuild,
+                "recommendations": self.schedule_recommendations,
+            }
         )

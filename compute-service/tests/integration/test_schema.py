@@ -49,6 +49,10 @@ async def test_models_and_migrations_agree(database: Database) -> None:
         "INSERT INTO movies (movie_id, revision, removed, aliases_revision) "
         "VALUES ('tmdb-1', 1, true, 2)",
         "INSERT INTO applied_formula (one_row, fingerprint) VALUES (false, 'x')",
+        "INSERT INTO schedules (name, done_until) VALUES ('Trending', now())",
+        "INSERT INTO schedules (name, cron, done_until) VALUES ('trending', '', now())",
+        "INSERT INTO schedules (name, done_until) VALUES ('trending', 'infinity')",
+        "INSERT INTO schedules (name, done_until, last_due) VALUES ('trending', now(), now())",
     ],
 )
 async def test_impossible_states_cannot_be_stored(database: Database, statement: str) -> None:

@@ -190,7 +190,12 @@ class RateBody(RatingBody, OneFilm):
     """What a user thinks of a film. Exactly one of `movie_id` and `tmdb_id` says which."""
 
 
-def _iso_date(value: object) -> str:
+def iso_date(value: object) -> str:
+    """`value` if it is written as a date of ISO 8601.
+
+    Raises:
+        ValueError: saying what is expected.
+    """
     if isinstance(value, str) and _DATE.fullmatch(value):
         return value
     msg = "must be a date such as 2025-01-31"
@@ -225,7 +230,7 @@ class IngestBody(Body):
     lists: ListsBody | None = None
     tmdb_ids: Annotated[tuple[TmdbId, ...], Field(max_length=MAX_INGEST_IDS)] = ()
     changed_since: Annotated[
-        Annotated[date, BeforeValidator(_iso_date), AfterValidator(_has_changes)] | None,
+        Annotated[date, BeforeValidator(iso_date), AfterValidator(_has_changes)] | None,
         Field(description="films that TMDB has changed since that day"),
     ] = None
     force: Annotated[
@@ -246,6 +251,25 @@ class IngestBody(Body):
         if self.lists is not None:
             return ListPages(**self.lists.model_dump())
         return None if self.tmdb_ids or self.changed_since else ListPages()
+
+
+def _has_begun(day: date) -> date:
+    if day > datetime.now(UTC).date():
+        msg = "must not lie in the future"
+        raise ValueError(msg)
+    return day
+
+
+class ComputeBody(Body):
+    """For which day to compute."""
+
+    as_of: Annotated[
+        Annotated[date, BeforeValidator(iso_date), AfterValidator(_has_begun)] | None,
+        Field(
+            description="a day (UTC) that has begun: what happened until its end counts; "
+            "today, until now, when absent"
+        ),
+    ] = None
 
 
 class DuplicateNameError(ValueError):

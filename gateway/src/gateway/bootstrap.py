@@ -10,13 +10,17 @@ from gateway.addresses import ClientAddresses
 from gateway.api import operations
 from gateway.api.accounts import Accounts
 from gateway.api.administration import Administration
+from gateway.api.analytics import Analytics
 from gateway.api.answers import method_not_allowed
+from gateway.api.charts import Charts
 from gateway.api.commands import Commands, PlainRoute
+from gateway.api.computing import Computing
 from gateway.api.event_status import EventStatus
 from gateway.api.events import Events
 from gateway.api.jobs import JobReads, Jobs
 from gateway.api.movies import Movies
 from gateway.api.ratings import FilmRatings, RatingCommands
+from gateway.api.recommendations import Recommendations
 from gateway.api.search import Search
 from gateway.api.stream import Stream
 from gateway.api.upload import Upload
@@ -100,13 +104,17 @@ def bootstrap(settings: Settings, publisher: EventPublisher | None = None) -> Se
     EventStatus(inboxes, policies).add_to(router)
     RatingCommands(sender, inboxes, rating, cache, policies).add_to(router)
     FilmRatings(reads, rating, policies, ttl=settings.movies_ttl).add_to(router)
+    Charts(settings, reads, compute, policies).add_to(router)
     Movies(settings, reads, ingest, compute, policies).add_to(router)
+    Recommendations(settings, reads, compute, policies).add_to(router)
+    Analytics(settings, reads, compute, policies).add_to(router)
     Search(settings, reads, search, policies).add_to(router)
     Stream(news, jobs, policies).add_to(router)
     Accounts(reads, rating, compute, policies).add_to(router)
     Administration(rating, policies).add_to(router)
     Upload(settings, store, sender, cache, policies).add_to(router)
     Jobs(sender, jobs, cache, policies).add_to(router)
+    Computing(sender, cache, compute, policies).add_to(router)
     operations.add_to(router, policies)
 
     return GatewayService(

@@ -11,7 +11,7 @@ from pydantic.json_schema import models_json_schema
 
 from gateway.account_bodies import ACCOUNT_BODIES
 from gateway.batch import ACCEPTED
-from gateway.bodies import IngestBody, RegisterBody, ViewBody
+from gateway.bodies import ComputeBody, IngestBody, RegisterBody, ViewBody
 from gateway.policies import API_KEY, OAUTH2, Policy, policy_of
 from gateway.prefixes import API_PREFIX
 from gateway.shapes import AWAY, BatchProblem, Problem, problem
@@ -54,6 +54,8 @@ TAGS: Final = [
     {"name": "events", "description": "CloudEvents in batches, for busy producers."},
     {"name": "movies", "description": "The catalogue and the charts."},
     {"name": "search", "description": "Find a film, typing errors included."},
+    {"name": "recommendations", "description": "Films like a film, and films for a user."},
+    {"name": "analytics", "description": "Figures computed ahead, day by day."},
     {"name": "ratings", "description": "One rating of a user and a film; what all of them say."},
     {
         "name": "accounts",
@@ -70,6 +72,7 @@ _BODIES: Final[tuple[type[BaseModel], ...]] = (
     RegisterBody,
     ViewBody,
     IngestBody,
+    ComputeBody,
     *ACCOUNT_BODIES,
     Problem,
     BatchProblem,

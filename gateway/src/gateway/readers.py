@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 Params = Mapping[str, str | int | float]
 Headers = Sequence[tuple[bytes, bytes]]
+RETRY_AFTER: Final = "2"
 _MAX_CONNECTIONS: Final = 64
 # Less than the services keep an idle connection, so that no request meets one that is closing.
 _KEEP_ALIVE: Final = 3.0
@@ -41,6 +42,16 @@ class ServiceAwayError(Exception):
         self.service = service
         self.reason = reason
         super().__init__(f"{service} is not available: {reason}")
+
+
+def service_away(error: ServiceAwayError) -> ProblemError:
+    """The 503 where no earlier answer can serve."""
+    return ProblemError(
+        503,
+        "Service not available",
+        f"{error.service} does not answer; try again shortly.",
+        headers={"Retry-After": RETRY_AFTER},
+    )
 
 
 def path_part(text: str) -> str:

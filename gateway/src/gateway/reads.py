@@ -14,11 +14,11 @@ from service_kit.http import ProblemError
 
 from gateway import metrics
 from gateway.cache import KEEP, Cache, Lookup
-from gateway.readers import ServiceAwayError
+from gateway.readers import RETRY_AFTER, ServiceAwayError
 
-RETRY_AFTER: Final = "2"
 LISTS: Final = "lists"
 USERS: Final = "users"
+COMPUTED: Final = "computed"
 
 Source = Literal["hit", "miss", "stale"]
 

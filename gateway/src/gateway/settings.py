@@ -46,6 +46,9 @@ class Settings(ProcessSettings, BlobSettings):  # pyright: ignore[reportIncompat
     movies_ttl: float = Field(default=5.0, ge=0)
     movie_ttl: float = Field(default=30.0, ge=0)
     search_ttl: float = Field(default=2.0, ge=0)
+    analytics_ttl: float = Field(default=60.0, ge=0)
+    rising_ttl: float = Field(default=1.0, ge=0)
+    recommendations_ttl: float = Field(default=30.0, ge=0)
 
     upload_max_bytes: int = Field(default=1024**3, ge=1, description="of a file")
     upload_concurrency: int = Field(default=4, ge=1, description="uploads at the same time")

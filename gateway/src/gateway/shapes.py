@@ -134,12 +134,6 @@ class Film(BaseModel):
     final_trend_score: float | None = Field(description="0 to 100")
 
 
-class RankedFilm(Film):
-    """A film in the chart."""
-
-    rank: int
-
-
 class Fresh(BaseModel):
     """How fresh an answer is. `stale` is there only when the owning service is away."""
 
@@ -155,16 +149,6 @@ class FilmList(Fresh):
     limit: int
     offset: int
     note: str | None = None
-
-
-class Chart(Fresh):
-    """A page of the trending films."""
-
-    items: list[RankedFilm]
-    total: int
-    limit: int
-    offset: int
-    window: Literal["day", "week"]
 
 
 class FilmDetail(Film, Fresh):

@@ -28,11 +28,11 @@ from service_kit.topology import UNROUTED
 
 from gateway.cache import Cache
 from gateway.live import CHANNEL, messages_of
-from gateway.reads import LISTS, USERS, movie_tag
+from gateway.reads import COMPUTED, LISTS, USERS, movie_tag
 
 CACHE_QUEUE = "gateway.cache"
 UNROUTED_QUEUE = "gateway.unrouted"
-NEWS = (ArtifactComputed, SearchRebuilt)
+NEWS = (SearchRebuilt,)
 
 
 def tags_of(events: Sequence[Event[Any]]) -> set[str]:
@@ -53,6 +53,8 @@ def tags_of(events: Sequence[Event[Any]]) -> set[str]:
                 tags.add(movie_tag(movie_id))
             case UserErased():
                 tags.add(USERS)
+            case ArtifactComputed():
+                tags.add(COMPUTED)
             case _:
                 pass
     return tags
@@ -86,6 +88,7 @@ def subscriptions(cache: Cache) -> list[Subscription[Event[Any]]]:
                 JobChanged,
                 RatingAggregated,
                 UserErased,
+                ArtifactComputed,
             ),
             handle=drop_cached_and_tell,
             batch_size=100,

@@ -31,7 +31,13 @@ NEEDED = {
     ("GET", "/events/{event_id}"): "reads",
     ("GET", "/movies"): "reads",
     ("GET", "/movies/trending"): "reads",
+    ("GET", "/movies/rising"): "reads",
     ("GET", "/movies/{movie_id}"): "reads",
+    ("GET", "/movies/{movie_id}/chart-history"): "reads",
+    ("GET", "/movies/{movie_id}/recommendations"): "reads",
+    ("GET", "/recommendations"): "reads",
+    ("GET", "/analytics/top-genres"): "reads",
+    ("GET", "/analytics/ratings-by-decade"): "reads",
     ("GET", "/movies/{movie_id}/trend"): "reads",
     ("GET", "/movies/{movie_id}/ratings"): "reads",
     ("GET", "/movies/{movie_id}/reviews"): "reads",
@@ -51,6 +57,7 @@ NEEDED = {
     ("PUT", "/users/me/password"): "account",
     ("GET", "/users/me/ratings"): "account",
     ("GET", "/users/me/export"): "account",
+    ("GET", "/users/me/recommendations"): "account",
     ("GET", "/admin/users"): "human admin",
     ("PUT", "/admin/users/{name}/role"): "human admin",
     ("DELETE", "/admin/users/{name}"): "human admin",
@@ -60,6 +67,8 @@ NEEDED = {
     ("GET", "/admin/audit"): "human admin",
     ("POST", "/upload"): "admin",
     ("POST", "/admin/ingest/run"): "admin",
+    ("POST", "/admin/compute/{artifact}"): "admin",
+    ("GET", "/admin/schedules"): "admin",
     ("GET", "/admin/jobs"): "admin",
     ("GET", "/admin/jobs/{job_id}"): "admin",
     ("GET", "/admin/jobs/{job_id}/rejects"): "admin",
@@ -92,6 +101,7 @@ SAMPLES = {
     "event_id": "0b6b5f0e-6a0f-5d7e-9f39-6f0f6f1c9f4e",
     "name": "somebody",
     "key_id": "0123456789ab",
+    "artifact": "trending",
 }
 
 

@@ -8,7 +8,7 @@ repeats at once.
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from io import BytesIO
 from typing import IO, Final, Protocol, cast
 
@@ -211,6 +211,33 @@ class Database:
         async with self.transaction() as connection:
             await connection.execute(text("SET TRANSACTION READ ONLY"))
             yield connection
+
+    @asynccontextmanager
+    async def session(self) -> AsyncGenerator[AsyncConnection]:
+        """A connection of the caller's own, in autocommit, that ends with the block.
+
+        For what belongs to a session rather than to a transaction. It counts among the pool's
+        connections. What statements raise is not translated.
+
+        Raises:
+            Outage: the server is away.
+        """
+        # Autocommit: a transaction left open would be ended by the server, and the session with it.
+        connection = self._engine.execution_options(isolation_level="AUTOCOMMIT").connect()
+        try:
+            try:
+                await connection.start()
+            except OSError as error:
+                raise Outage(_DEPENDENCY, f"cannot connect: {error}") from error
+            except Exception as error:
+                raise translate(error) from error
+            yield connection
+        finally:
+            # Never back into the pool: what the session holds must end here.
+            with suppress(Exception):
+                await connection.invalidate()
+            with suppress(Exception):
+                await connection.close()
 
     async def ping(self) -> float:
         """Seconds that a round trip takes; raises `Outage`."""

@@ -23,3 +23,4 @@ OUTBOX_PUBLISHED = Counter("moviemetric_outbox_published", "Follow-on events con
 OUTBOX_FAILED = Counter(
     "moviemetric_outbox_failed", "Follow-on events that were not confirmed and wait"
 )
+LEADS = Gauge("moviemetric_leads", "1 while this process leads", ["leadership"])

@@ -28,28 +28,33 @@ from service_kit.health import Check, Health, health_router
 from service_kit.http import install_problem_handlers
 from service_kit.inbox import InboxWatch, inbox_router
 from service_kit.logs import configure_logging
-from service_kit.migrations import upgrade
 from service_kit.outcomes import Outage
 from service_kit.processor import BatchProcessor
 from service_kit.rabbit import RabbitBroker
 from service_kit.relay import OutboxRelay
-from service_kit.settings import ProcessSettings, ServiceSettings
+from service_kit.settings import ProcessSettings, Role, ServiceSettings
 from service_kit.store import PostgresStore, StatelessStore, Store
 from service_kit.subscriptions import Subscription
 
 log = logging.getLogger(__name__)
 
 START_TIMEOUT: Final = 60.0
+# What consumes and what runs by the clock emits events, and publishes them.
+_EMITTING: Final[frozenset[Role]] = frozenset({"consumers", "scheduler"})
 S = TypeVar("S", bound=ProcessSettings)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Periodic:
-    """A job that runs every `every` seconds in the consumer role; what it raises is only logged."""
+    """A job that runs every `every` seconds in a process that plays `role`.
+
+    What it raises is only logged.
+    """
 
     name: str
     every: float
     run: Callable[[], Awaitable[object]]
+    role: Role = "consumers"
 
 
 class _Server(uvicorn.Server):
@@ -67,8 +72,9 @@ class Service:
         name: such as `compute-service`; the source of what it emits.
         database: None for a process without a schema; its handlers must then be idempotent.
         subscriptions: the queues to consume.
-        periodics: background jobs of the consumer role.
+        periodics: background jobs, each where its role is played.
         router: the read API.
+        always: routes that every process of the service answers, whatever its roles are.
         configure_app: for whatever a router cannot bring along, such as middleware.
         broker: given by a process that publishes on its own; made from the settings if None.
         store: where units of work begin; made from `database` if None.
@@ -86,6 +92,7 @@ class Service:
         subscriptions: Sequence[Subscription[Any]] = (),
         periodics: Sequence[Periodic] = (),
         router: APIRouter | None = None,
+        always: APIRouter | None = None,
         configure_app: Callable[[FastAPI], None] | None = None,
         broker: Broker | None = None,
         store: Store | None = None,
@@ -97,7 +104,8 @@ class Service:
         self.settings = settings
         self.database = database
         self.subscriptions = tuple(subscriptions)
-        self._periodics = periodics
+        self._periodics = [periodic for periodic in periodics if periodic.role in settings.roles]
+        self._relays = database is not None and not settings.roles.isdisjoint(_EMITTING)
         self.on_migrate = on_migrate
         self._on_close = on_close
         self.broker: Broker = broker or RabbitBroker(settings.amqp_url, name=name)
@@ -124,17 +132,22 @@ class Service:
             optional=health_checks or {},
             consumers=lambda: [consumer.status for consumer in self._consumers],
         )
-        self.app = self._make_app(router, configure_app)
+        self.app = self._make_app(router, always, configure_app)
         self._stop = asyncio.Event()
 
     def _make_app(
-        self, router: APIRouter | None, configure_app: Callable[[FastAPI], None] | None
+        self,
+        router: APIRouter | None,
+        always: APIRouter | None,
+        configure_app: Callable[[FastAPI], None] | None,
     ) -> FastAPI:
         app = FastAPI(title=self.name, openapi_url=None)
         if router is not None and "api" in self.settings.roles:
             app = FastAPI(title=self.name, docs_url="/docs", redoc_url=None)
         install_problem_handlers(app)
         app.include_router(health_router(self._health))
+        if always is not None:
+            app.include_router(always)
         if router is not None and "api" in self.settings.roles:
             # Not included but taken over: an included router is matched again at every level, which
             # costs as much as a short handler does.
@@ -218,13 +231,11 @@ class Service:
                 return
 
     def _start_jobs(self) -> list[asyncio.Task[None]]:
-        if "consumers" not in self.settings.roles:
-            return []
         jobs = [
             asyncio.create_task(_repeat(periodic), name=periodic.name)
             for periodic in self._periodics
         ]
-        if self.database is not None:
+        if self.database is not None and self._relays:
             relay = OutboxRelay(self._store, self.broker, self.database.outbox_written)
             jobs.append(asyncio.create_task(relay.run(), name="outbox relay"))
         return jobs
@@ -247,7 +258,7 @@ class Service:
             job.cancel()
         if jobs:
             await asyncio.wait(jobs, timeout=5)
-        if self.database is not None and "consumers" in self.settings.roles:
+        if self.database is not None and self._relays:
             relay = OutboxRelay(self._store, self.broker, self.database.outbox_written)
             try:
                 await asyncio.wait_for(relay.drain(), 3)
@@ -321,6 +332,9 @@ async def _serve(bootstrap: Callable[[S], Service], settings: S) -> None:
 async def _migrate(
     name: str, bootstrap: Callable[[Any], Service], settings: ProcessSettings
 ) -> None:
+    # Alembic is a tenth of a process's memory, and of no use to one that serves.
+    from service_kit.migrations import upgrade
+
     service = bootstrap(settings)
     try:
         if service.database is not None and isinstance(settings, ServiceSettings):

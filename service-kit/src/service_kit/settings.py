@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-Role = Literal["consumers", "api"]
+Role = Literal["consumers", "api", "scheduler"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -14,8 +14,9 @@ class ProcessSettings(BaseSettings):
     """What any process needs: where it listens, what it logs, which part it plays.
 
     ROLES names the parts of the service that this process plays, separated by commas: `consumers`
-    (consumers, outbox relay and periodic jobs), `api` (the read API). Health and metrics are always
-    served.
+    (consumers, outbox relay and periodic jobs), `api` (the read API), `scheduler` (what the service
+    does by the clock, with an outbox relay of its own; of all such processes one leads). Health and
+    metrics are always served.
     """
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)

@@ -78,9 +78,22 @@ class UnitOfWork:
         msg = "this unit of work has no database"
         raise RuntimeError(msg)
 
-    def emit(self, data: M, *, cause: Event[Any] | None = None) -> Event[M]:
-        """A follow-on event, published after the commit; `cause` is the event that led to it."""
-        event = Event.of(data, source=f"/{self.source}", time=self.now, cause=cause)
+    def emit(
+        self,
+        data: M,
+        *,
+        cause: Event[Any] | None = None,
+        id: str | None = None,
+        time: datetime | None = None,
+    ) -> Event[M]:
+        """A follow-on event, published after the commit.
+
+        Args:
+            cause: the event that led to it.
+            id: for an event whose identity is known beforehand; a new one if None.
+            time: when it happened, if not now.
+        """
+        event = Event.of(data, source=f"/{self.source}", time=time or self.now, id=id, cause=cause)
         self.emitted.append(event)
         return event
 

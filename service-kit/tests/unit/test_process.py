@@ -7,12 +7,22 @@ import sys
 
 import httpx
 import pytest
-from fastapi import FastAPI
-from service_kit import Outage, ProblemError, ServiceSettings, install_problem_handlers
+from fastapi import APIRouter, FastAPI
+from local_stack.ports import free_port
+from service_kit import (
+    Outage,
+    Periodic,
+    ProblemError,
+    ProcessSettings,
+    ServiceSettings,
+    install_problem_handlers,
+)
 from service_kit.consumer import ConsumerStatus
 from service_kit.health import Health, health_router
 from service_kit.logs import JsonFormatter
 from service_kit.service import Service, main
+from service_kit.settings import Role
+from service_kit.testing import InMemoryBroker
 from service_kit.topology import DELAYS, delay_for
 
 
@@ -144,3 +154,54 @@ async def test_health_says_what_is_away_and_ready_why_not() -> None:
     assert (await ask(app, "/ready")).json()["problems"] == [
         "svc.queue is connecting: no such queue"
     ]
+
+
+def task_names() -> set[str]:
+    return {task.get_name() for task in asyncio.all_tasks()}
+
+
+@pytest.mark.parametrize(
+    ("roles", "expected"),
+    [
+        ({"consumers"}, {"consuming"}),
+        ({"scheduler"}, {"by the clock"}),
+        ({"api", "scheduler"}, {"by the clock"}),
+        ({"consumers", "scheduler"}, {"consuming", "by the clock"}),
+        ({"api"}, set[str]()),
+    ],
+)
+async def test_a_periodic_job_runs_where_its_role_is_played(
+    roles: set[Role], expected: set[str]
+) -> None:
+    ran: set[str] = set()
+
+    def periodic(name: str, role: Role) -> Periodic:
+        async def run() -> None:
+            ran.add(name)
+
+        return Periodic(name=name, every=0.01, run=run, role=role)
+
+    always = APIRouter()
+    always.add_api_route("/always", lambda: "answered")
+    service = Service(
+        name="svc",
+        settings=ProcessSettings(
+            amqp_url="amqp://nowhere/", http_port=free_port(), roles=frozenset(roles)
+        ),
+        database=None,
+        periodics=[periodic("consuming", "consumers"), periodic("by the clock", "scheduler")],
+        always=always,
+        broker=InMemoryBroker(),
+    )
+    running = asyncio.create_task(service.run())
+    async with asyncio.timeout(10):
+        # what waits for the end of the process is the last that is begun
+        while "stop" not in task_names():  # noqa: ASYNC110 -- nothing else tells
+            await asyncio.sleep(0.01)
+        assert task_names() & {"consuming", "by the clock"} == expected
+        while ran != expected:  # noqa: ASYNC110 -- both may be missing
+            await asyncio.sleep(0.01)
+    assert (await ask(service.app, "/always")).json() == "answered"
+    service.request_stop()
+    await asyncio.wait_for(running, 10)
+    assert ran == expected

@@ -6,9 +6,9 @@ job, so that readers see the whole old one or the whole new one, and a job that 
 one as it was.
 """
 
+import datetime as dt
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
 from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -27,20 +27,20 @@ class Day:
             day.
     """
 
-    date: date
-    until: datetime
+    date: dt.date
+    until: dt.datetime
 
     @classmethod
-    def of(cls, day: date, now: datetime) -> "Day":
+    def of(cls, day: dt.date, now: dt.datetime) -> "Day":
         """A day that has begun.
 
         Raises:
             ValueError: it lies in the future.
         """
-        if day > now.astimezone(UTC).date():
+        if day > now.astimezone(dt.UTC).date():
             msg = f"as_of: {day} lies in the future"
             raise ValueError(msg)
-        end = datetime.combine(day, time(tzinfo=UTC)) + timedelta(days=1)
+        end = dt.datetime.combine(day, dt.time(tzinfo=dt.UTC)) + dt.timedelta(days=1)
         return cls(day, min(end, now))
 
 

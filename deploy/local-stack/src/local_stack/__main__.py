@@ -14,6 +14,7 @@ import httpx
 from local_stack.access import RefusedError, SignInError
 from local_stack.dump import DumpError, Manifest, export_dump, import_dump
 from local_stack.processes import StartError, log_tail
+from local_stack.schedules import schedule_lines
 from local_stack.servers import MissingProgramError
 from local_stack.settings import CHECKOUT, Home, HomeError, find_home
 from local_stack.stack import BusyError, Row, Stack, UnfinishedRestoreError, UpError
@@ -80,7 +81,10 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("up", help="start everything and wait until it serves")
     commands.add_parser("down", help="stop everything; the data are kept")
     commands.add_parser("reset", help="stop everything and delete all data")
-    commands.add_parser("status", help="what runs; exit status 1 when something does not")
+    commands.add_parser(
+        "status",
+        help="what runs, and what happens by the clock; exit status 1 when something does not run",
+    )
     commands.add_parser("env", help="print the connection settings as KEY=value lines")
     commands.add_parser("token", help="sign in; print the Authorization header, for curl -H @-")
     export = commands.add_parser("export", help="write everything that the stack holds to a file")
@@ -188,6 +192,8 @@ def _status(stack: Stack) -> int:
     _say(f"{'NAME':<18}{'PID':>8}{'PORT':>7}  {'STATE':<10}{'RSS':>9}{'UPTIME':>12}")
     for row in rows:
         _say(_line(row))
+    for line in schedule_lines(stack.schedules()):
+        _say(line)
     return 0 if all(row.state == "running" for row in rows) else 1
 
 

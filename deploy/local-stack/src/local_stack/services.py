@@ -19,6 +19,7 @@ from local_stack.settings import Settings
 STOP_SECONDS = 25.0
 _MIGRATE_SECONDS = 120.0
 _READY_SECONDS = 60.0
+SCHEDULER = "scheduler"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +81,17 @@ def service_table(settings: Settings, environ: Mapping[str, str]) -> list[Servic
             "FIRST_ADMIN_PASSWORD": settings.admin_password,
         },
     )
+    # A role of compute-service, whose migration is its own, too: all migrate before any starts.
+    scheduler = service(SCHEDULER, "SCHEDULER", "compute_service", None)
+    scheduler = replace(
+        scheduler, migrate=(), module=None, env={**scheduler.env, "ROLES": "scheduler"}
+    )
     return [
         *([standin] if settings.tmdb_standin else []),
         service("ingest-service", "INGEST", "ingest_service", "catalog"),
         rating,
         service("compute-service", "COMPUTE", "compute_service", "compute"),
+        scheduler,
         service("search-indexer", "SEARCH", "search_indexer", "search"),
         service("gateway", "GATEWAY", "gateway", None),
     ]

@@ -24,6 +24,7 @@ PREFERRED_PORTS: Mapping[str, int] = {
     "COMPUTE": 8103,
     "SEARCH": 8104,
     "TMDB_STANDIN": 8105,
+    "SCHEDULER": 8106,
     "POSTGRES": 55432,
     "AMQP": 56720,
     "RABBITMQ_MANAGEMENT": 56721,

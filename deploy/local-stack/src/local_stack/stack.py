@@ -20,8 +20,9 @@ from local_stack import catalogue
 from local_stack.access import SignedIn, SignInError
 from local_stack.processes import end, in_parallel
 from local_stack.procfs import ProcessId
+from local_stack.schedules import ScheduleRow, read_schedules
 from local_stack.servers import PostgresServer, RabbitPorts, RabbitServer, RedisServer
-from local_stack.services import STOP_SECONDS, Service, ServiceProcess, service_table
+from local_stack.services import SCHEDULER, STOP_SECONDS, Service, ServiceProcess, service_table
 from local_stack.settings import Home, Settings
 
 _LOCK_SECONDS = 300.0
@@ -139,6 +140,13 @@ class Stack:
             for service in self.services(settings)
         ]
         return rows
+
+    def schedules(self) -> list[ScheduleRow]:
+        """What happens by the clock; nothing where no scheduler answers."""
+        for process in self.services(self.settings()):
+            if process.service.name == SCHEDULER and process.running:
+                return read_schedules(f"http://127.0.0.1:{process.service.port}")
+        return []
 
     def settings(self) -> Settings:
         """What is remembered; remembered from now on when nothing was."""

@@ -78,6 +78,7 @@ def test_nothing_runs_at_first(home: Path) -> None:
             "ingest-service",
             "rating-service",
             "compute-service",
+            "scheduler",
             "search-indexer",
             "gateway",
         ),

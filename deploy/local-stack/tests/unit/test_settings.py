@@ -166,6 +166,22 @@ def test_only_rating_service_is_told_where_the_keys_are_and_only_migrate_the_pas
         )
 
 
+def test_the_scheduler_is_a_role_of_compute_service_set_by_the_user() -> None:
+    settings = settings_with(dict(PREFERRED_PORTS))
+    environ = {"SCHEDULE_TRENDING": "0 6 * * *"}
+    services = {service.name: service for service in service_table(settings, environ)}
+    scheduler, compute = services["scheduler"], services["compute-service"]
+    assert scheduler.command == compute.command
+    assert (scheduler.migrate, scheduler.schema) == ((), None)
+    assert compute.migrate
+    assert scheduler.env == {
+        **compute.env,
+        "ROLES": "scheduler",
+        "HTTP_PORT": "8106",
+    }
+    assert scheduler.env["SCHEDULE_TRENDING"] == "0 6 * * *"
+
+
 def test_uploads_are_kept_in_the_home() -> None:
     settings = settings_with(free_ports())
     settings.choose({"UPLOAD_S3_REGION": "eu-1"}, nobody_runs)

@@ -51,11 +51,17 @@ from gateway.api.parameters import (
     YearParameter,
     given,
 )
-from gateway.api.passing import NoStoreRoute, pass_on, refuse_away, user_name
+from gateway.api.passing import NoStoreRoute, pass_on, user_name
 from gateway.api.streamed import Streamed
 from gateway.bodies import parse_body
 from gateway.policies import Policies, principal_of
-from gateway.readers import ServiceAwayError, ServiceReader, parse_object, path_part
+from gateway.readers import (
+    ServiceAwayError,
+    ServiceReader,
+    parse_object,
+    path_part,
+    service_away,
+)
 from gateway.reads import USERS, CachedReads, Loaded, Read
 from gateway.shapes import AWAY
 
@@ -292,7 +298,7 @@ class Accounts:
             held = parse_object(self._rating.name, bytes(known.body))
             first = await activity.page(None)
         except ServiceAwayError as error:
-            refuse_away(error)
+            raise service_away(error) from error
         return Streamed(
             activity.beside(held, first),
             media_type="application/json",

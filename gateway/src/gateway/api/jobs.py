@@ -3,11 +3,12 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Literal, NoReturn
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, Query, Request
-from moviemetric_contracts import CancelJob, IngestCatalog, RetryJob
+from moviemetric_contracts import CancelJob, IngestCatalog, Message, RetryJob
 from pydantic_core import to_json
 from service_kit.http import ProblemError
 from starlette.responses import Response
@@ -32,8 +33,7 @@ from gateway.jobs import (
 )
 from gateway.openapi import command_docs
 from gateway.policies import Policies
-from gateway.readers import ServiceAwayError, ServiceReader
-from gateway.reads import RETRY_AFTER
+from gateway.readers import ServiceAwayError, ServiceReader, service_away
 from gateway.sending import CommandSender
 from gateway.shapes import (
     COMMAND_RESPONSES,
@@ -245,7 +245,7 @@ class Jobs:
         try:
             answer = await self._reads.page(asked)
         except ServiceAwayError as error:
-            _refuse_away(error)
+            raise service_away(error) from error
         answer["items"] = [with_task_fields(job) for job in answer["items"]]
         return _live(to_json(answer))
 
@@ -254,7 +254,7 @@ class Jobs:
         try:
             job = await self._reads.load(job_id)
         except ServiceAwayError as error:
-            _refuse_away(error)
+            raise service_away(error) from error
         return _live(to_json(with_task_fields(job)))
 
     async def rejects(
@@ -276,7 +276,7 @@ class Jobs:
             asked = given(limit=part.limit, offset=part.offset)
             return _live(await owner.fetch(f"/jobs/{job_id}/rejects", asked))
         except ServiceAwayError as error:
-            _refuse_away(error)
+            raise service_away(error) from error
         except ProblemError as error:
             if error.status != 404 or as_csv:
                 raise
@@ -330,10 +330,28 @@ class Jobs:
         command: IngestCatalog | RetryJob,
         kind: Kind,
     ) -> Response:
-        now = datetime.now(UTC)
-        await self._sender.send(identity, event_id, command, now)
-        await self._cache.remember_job(command.job_id, kind, _utc(now))
-        return accepted(identity, event_id, command.job_id)
+        asked = JobCommand(identity, event_id, command.job_id, kind)
+        return await send_job(self._sender, self._cache, asked, command)
+
+
+@dataclass(frozen=True, slots=True)
+class JobCommand:
+    """Who asks for a job, by which event, and what the job is."""
+
+    identity: RequestIdentity
+    event_id: str
+    job_id: str
+    kind: Kind
+
+
+async def send_job(
+    sender: CommandSender, cache: Cache, asked: JobCommand, command: Message
+) -> Response:
+    """Publish the command that makes a job; the 202 that says where to follow it."""
+    now = datetime.now(UTC)
+    await sender.send(asked.identity, asked.event_id, command, now)
+    await cache.remember_job(asked.job_id, asked.kind, _utc(now))
+    return accepted(asked.identity, asked.event_id, asked.job_id)
 
 
 def accepted(identity: RequestIdentity, event_id: str, job_id: str) -> Response:
@@ -390,12 +408,3 @@ def _unknown(job_id: str) -> ProblemError:
 
 def _conflict(detail: str) -> ProblemError:
     return ProblemError(409, "Not possible now", detail)
-
-
-def _refuse_away(error: ServiceAwayError) -> NoReturn:
-    raise ProblemError(
-        503,
-        "Service not available",
-        f"{error.service} does not answer; try again shortly.",
-        headers={"Retry-After": RETRY_AFTER},
-    ) from error

@@ -1,4 +1,4 @@
-"""Films: the list, one film, the chart, a score explained.
+"""Films: the list, one film, a score explained.
 
 A film's own fields come from ingest-service, views and scores from compute-service.
 """
@@ -17,9 +17,8 @@ from gateway.api.commands import path_movie_id
 from gateway.api.parameters import (
     GenreParameter,
     LanguageParameter,
-    LimitParameter,
+    MinVotesParameter,
     MovieIdParameter,
-    OffsetParameter,
     Page,
     WindowParameter,
     YearParameter,
@@ -39,7 +38,7 @@ from gateway.policies import Policies
 from gateway.readers import ServiceAwayError, ServiceReader
 from gateway.reads import LISTS, CachedReads, Loaded, Read, movie_tag
 from gateway.settings import Settings
-from gateway.shapes import FILM_RESPONSES, LIST_RESPONSES, Chart, FilmDetail, FilmList, Trend
+from gateway.shapes import FILM_RESPONSES, LIST_RESPONSES, FilmDetail, FilmList, Trend
 
 Sort = Literal["popularity", "release_date", "vote_average", "title", "trend"]
 Order = Literal["asc", "desc"]
@@ -66,20 +65,13 @@ class Movies:
         self._compute = compute
 
     def add_to(self, router: APIRouter) -> None:
-        """Register the routes; the fixed paths before those with a film's id."""
+        """Register the routes, after those with a fixed path below `/movies/`."""
         common: dict[str, Any] = {
             "methods": ["GET"],
             "tags": ["movies"],
             "response_model": None,
             "dependencies": [Depends(self._policies.reads)],
         }
-        router.add_api_route(
-            "/movies/trending",
-            self.trending,
-            summary="The chart",
-            responses={200: {"model": Chart}, **LIST_RESPONSES},
-            **common,
-        )
         router.add_api_route(
             "/movies",
             self.movies,
@@ -102,33 +94,6 @@ class Movies:
             **common,
         )
 
-    async def trending(
-        self,
-        window: WindowParameter = "day",
-        genre: GenreParameter = None,
-        year: YearParameter = None,
-        language: LanguageParameter = None,
-        limit: LimitParameter = 20,
-        offset: OffsetParameter = 0,
-    ) -> Response:
-        """Changes with every view, and is never older than a moment."""
-        asked = given(
-            window=window,
-            genre=genre,
-            year=year,
-            language=language,
-            limit=limit,
-            offset=offset,
-        )
-        read = Read(
-            name="trending",
-            key=cache_key("trending", asked),
-            tags=(LISTS,),
-            ttl=self._settings.trending_ttl,
-            load=lambda: self._load_chart(asked),
-        )
-        return respond(await self._reads.answer(read))
-
     async def movies(
         self,
         part: Annotated[Page, Depends(page)],
@@ -136,7 +101,7 @@ class Movies:
         release_year: YearParameter = None,
         language: LanguageParameter = None,
         genre: GenreParameter = None,
-        min_votes: Annotated[int | None, Query(ge=0, le=1_000_000_000)] = None,
+        min_votes: MinVotesParameter = None,
         sort: Annotated[Sort | None, Query(description=SORT_DESCRIPTION)] = None,
         sort_by: Annotated[Sort | None, Query(description="as `sort`")] = None,
         order: Annotated[Order | None, Query(description="`desc` if absent")] = None,

@@ -1,13 +1,14 @@
 """Query parameters that several routes share, with the names that older clients use as well."""
 
 from dataclasses import dataclass
+from datetime import date
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlencode
 
 from fastapi import Path, Query
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator
 
-from gateway.bodies import MOVIE_KEY_PATTERN, invalid
+from gateway.bodies import MOVIE_KEY_PATTERN, invalid, iso_date
 from gateway.jobs import JOB_ID_PATTERN
 
 MAX_LIMIT: Final = 100
@@ -52,6 +53,22 @@ JobIdParameter = Annotated[
     Path(
         examples=["import-0b6b5f0e6a0f5d7e9f396f0f6f1c9f4e"],
         json_schema_extra={"pattern": JOB_ID_PATTERN},
+    ),
+]
+DateParameter = Annotated[
+    Annotated[date, BeforeValidator(iso_date)] | None,
+    Query(description="a day (UTC) such as 2025-01-31", examples=["2025-01-31"]),
+]
+MinVotesParameter = Annotated[
+    int | None, Query(ge=0, le=1_000_000_000, description="of the source")
+]
+DiversityParameter = Annotated[
+    float | None,
+    Query(
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="0: the best ones, however alike; 1: as unlike each other as can be",
     ),
 ]
 WindowParameter = Annotated[Window, Query(description="half-life of a day or of a week")]

@@ -5,7 +5,7 @@ it is kept anywhere.
 """
 
 from collections.abc import Mapping
-from typing import Final, NoReturn
+from typing import Final
 
 from fastapi import Request
 from fastapi.routing import APIRoute
@@ -15,8 +15,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from gateway.account_bodies import JSON
-from gateway.readers import ServiceAwayError, ServiceReader
-from gateway.reads import RETRY_AFTER
+from gateway.readers import ServiceAwayError, ServiceReader, service_away
 
 _MAX_NAME: Final = 300
 _ASKED: Final = frozenset({b"authorization", b"x-correlation-id", b"x-request-id", b"traceparent"})
@@ -62,23 +61,13 @@ async def pass_on(
             request.method, path, params=params, headers=headers, content=body
         )
     except ServiceAwayError as error:
-        refuse_away(error)
+        raise service_away(error) from error
     told = _TOLD if answer.content else _TOLD - {b"content-type"}
     response = Response(answer.content, status_code=answer.status_code)
     response.raw_headers += [
         (name.lower(), value) for name, value in answer.headers.raw if name.lower() in told
     ]
     return response
-
-
-def refuse_away(error: ServiceAwayError) -> NoReturn:
-    """Raise the 503 for a service that does not answer."""
-    raise ProblemError(
-        503,
-        "Service not available",
-        f"{error.service} does not answer; try again shortly.",
-        headers={"Retry-After": RETRY_AFTER},
-    ) from error
 
 
 def user_name(text: str) -> str:

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service_kit.jobs.model import Job, JobCancelled, JobLost
 from service_kit.outcomes import RetryLater
+from service_kit.session_locks import lock_keys
 from service_kit.store import UnitOfWork
 
 MAX_ERROR: Final = 1000
@@ -25,8 +26,8 @@ _COLUMNS: Final = """
 _ALL_COLUMNS: Final = f"""{_COLUMNS},
     idle_claims, cancel_requested, correlation_id, causation_id, traceparent
 """
-# Two numbers that name the job's advisory lock: one for the table, one for the job.
-_LOCK_KEYS: Final = "hashtext('jobs in ' || current_schema()), hashtext(job_id)"
+LOCK_SPACE: Final = "jobs"
+_LOCK_KEYS: Final = lock_keys(f"'{LOCK_SPACE}'", "job_id")
 
 _ENQUEUE = text(f"""
     INSERT INTO jobs (job_id, kind, request, correlation_id, causation_id, traceparent)
@@ -67,9 +68,6 @@ _UNOWNED = text(f"""
             AND classid = CAST(lock.class AS oid) AND objid = CAST(lock.object AS oid)
       )
     ORDER BY created_at, job_id LIMIT :limit
-""")
-TRY_LOCK = text(f"""
-    SELECT pg_try_advisory_lock({_LOCK_KEYS}) FROM (SELECT CAST(:job_id AS text) AS job_id) AS job
 """)
 _LOCK_ROW = text(f"""
     SELECT {_ALL_COLUMNS} FROM jobs

@@ -3,21 +3,20 @@
 import asyncio
 import logging
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 from moviemetric_contracts import Event
 from moviemetric_contracts.messages import JobState
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service_kit.database import Conflict, Database, translate
+from service_kit.database import Conflict, Database
 from service_kit.jobs import repository
 from service_kit.jobs.model import Job, JobCancelled, JobFailed, JobLost
 from service_kit.jobs.running import RunningJob
 from service_kit.outcomes import Outage, Park
+from service_kit.session_locks import LockName, LockSession, lock_session
 from service_kit.store import PostgresStore, UnitOfWork
 
 log = logging.getLogger(__name__)
@@ -32,12 +31,6 @@ _FIRST_DELAY: Final = 0.5
 _SILENT_CONFLICTS: Final = 5
 _POLL: Final = 0.2
 _HAND_BACK_TIMEOUT: Final = 2.0
-# A machine that vanished without closing its connections is noticed after about half a minute.
-_KEEPALIVE = text("""
-    SELECT set_config('tcp_keepalives_idle', '10', false),
-           set_config('tcp_keepalives_interval', '5', false),
-           set_config('tcp_keepalives_count', '4', false)
-""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +129,9 @@ class JobRunner:
             tasks[job_id] = asyncio.create_task(self._take(job_id), name=job_id)
 
     async def _take(self, job_id: str) -> None:
-        async with _held(self._database, job_id) as session:
-            if session is None:
+        lock = LockName(repository.LOCK_SPACE, job_id)
+        async with lock_session(self._database, lock) as session:
+            if not await session.try_lock():
                 return
             claim = await self._claim(job_id)
             if claim is None:
@@ -181,7 +175,7 @@ class JobRunner:
         log.info("job started", extra=_extra(job, cause))
         return _Claim(job, cause)
 
-    async def _bring_to_an_end(self, claim: _Claim, session: AsyncConnection) -> None:
+    async def _bring_to_an_end(self, claim: _Claim, session: LockSession) -> None:
         tries = 0
         while True:
             running = RunningJob(self._store, self._source, claim.job, claim.cause)
@@ -195,7 +189,7 @@ class JobRunner:
                     return
             tries = 1 if running.progressed else tries + 1
             await self._wait(claim, outcome)
-            if not await _is_alive(session):
+            if not await session.is_alive():
                 # With its connection the lock is gone: whoever comes first claims the job again.
                 await self._hand_back(claim)
                 return
@@ -299,37 +293,3 @@ def _extra(job: Job, cause: Event[Any] | None) -> dict[str, Any]:
         "attempt": job.attempt,
         "correlation_id": cause.correlationid if cause else None,
     }
-
-
-@asynccontextmanager
-async def _held(database: Database, job_id: str) -> AsyncGenerator[AsyncConnection | None]:
-    """A connection that holds the job's lock as long as it lives; None if another one does."""
-    async with database.transaction() as pooled:
-        engine = pooled.engine
-    # Autocommit: a transaction left open would be ended by the server, and the lock with it.
-    session = engine.execution_options(isolation_level="AUTOCOMMIT").connect()
-    try:
-        try:
-            await session.start()
-            await session.execute(_KEEPALIVE)
-            locked = await session.execute(repository.TRY_LOCK, {"job_id": job_id})
-            held = bool(locked.scalar_one())
-        except OSError as error:
-            raise Outage("PostgreSQL", f"cannot connect: {error}") from error
-        except Exception as error:
-            raise translate(error) from error
-        yield session if held else None
-    finally:
-        # Never back into the pool: what holds the lock must end here.
-        with suppress(Exception):
-            await session.invalidate()
-        with suppress(Exception):
-            await session.close()
-
-
-async def _is_alive(session: AsyncConnection) -> bool:
-    try:
-        await session.execute(text("SELECT 1"))
-    except Exception:  # noqa: BLE001 -- whatever is wrong with it, it cannot be relied upon
-        return False
-    return True

@@ -23,11 +23,12 @@ from local_stack.accounts import private_folder
 from local_stack.dump import archive, database, messages
 from local_stack.dump.archive import Manifest
 from local_stack.dump.errors import DumpError, server_errors
+from local_stack.services import SCHEDULER
 from local_stack.settings import Settings
 from local_stack.stack import Servers, Stack, UnfinishedRestoreError
 
-# They take requests and run imports.
-_SOURCES: Final = ("gateway", "ingest-service")
+# They take requests, run imports and publish commands by the clock.
+_SOURCES: Final = ("gateway", "ingest-service", SCHEDULER)
 _DRAIN_SECONDS: Final = 120.0
 _NO_HEADWAY_SECONDS: Final = 15.0
 _POLL_SECONDS: Final = 0.5
