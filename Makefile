@@ -18,9 +18,7 @@ LOG_LINES := $(if $(filter command line,$(origin LINES)),$(LINES),40)
 
 .PHONY: help bootstrap up down reset status logs env import export import-dump \
 	test check audit bench bench-import bench-ratings bench-recommendations bench-bulk bench-search \
-	bench-search-upkeep \
-	format lint typecheck \
-	imports lock
+	bench-search-upkeep format lint typecheck imports lock
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 \t\2/p' Makefile | expand -t 20

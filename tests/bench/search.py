@@ -3,8 +3,9 @@
 Relevance is over the TMDB 5000 films and the queries of `search-indexer/tests/relevance`. Times are
 of one query after the other, over 4,803, 55,000 and 500,000 documents (SEARCH_SIZES), first what a
 person may type, then what many films have. Meilisearch is measured where MEILISEARCH_BINARY names
-the program, or MEILISEARCH_URL (and MEILISEARCH_KEY) a server. Films are read from MOVIEMETRIC_SHARED_DATA, or
-shared/data beside the checkout. Exits with 1 when a figure misses its target.
+the program, or MEILISEARCH_URL (and MEILISEARCH_KEY) a server. Films are read from
+MOVIEMETRIC_SHARED_DATA, or shared/data beside the checkout. Exits with 1 when a figure misses its
+target.
 """
 
 import asyncio
@@ -70,7 +71,18 @@ LISTED: Final = [
     SearchRequest(sort="rating", min_votes=50),
     SearchRequest(q="love", genres=("Drama",), sort="date"),
 ]
-TYPED: Final = ["s", "st", "sta", "star", "star w", "the g", "incep", "incepton", "dicap", "harry po"]
+TYPED: Final = [
+    "s",
+    "st",
+    "sta",
+    "star",
+    "star w",
+    "the g",
+    "incep",
+    "incepton",
+    "dicap",
+    "harry po",
+]
 
 
 @dataclass(frozen=True)
@@ -200,7 +212,7 @@ def report_relevance(report: Report, found: dict[str, list[Place]]) -> None:
     names = list(found)
     total = len(next(iter(found.values())))
     report.title(f"Relevance of {total} queries over TMDB 5000: success@1, success@5, MRR")
-    heads = "".join(f"{name:>24}" for name in names)
+    heads = "".join(f"{name:>20}" for name in names)
     sys.stdout.write(f"  {'':<22}{'queries':>8}{heads}\n")
     for kind in [*dict.fromkeys(place.kind for place in found[names[0]]), "all"]:
         cells = ""
@@ -210,7 +222,7 @@ def report_relevance(report: Report, found: dict[str, list[Place]]) -> None:
             first, five, mrr = (
                 sum(score(rank) for rank in of_kind) / len(of_kind) for score in SCORES
             )
-            cells += f"{first:>10.3f} {five:.3f} {mrr:.3f} "
+            cells += f"{first:>8.3f} {five:.3f} {mrr:.3f}"
         sys.stdout.write(f"  {kind:<22}{len(of_kind):>8}{cells}\n")
     for name in names:
         five = sum(SCORES[1](place.place) for place in found[name]) / total
@@ -258,7 +270,9 @@ async def measure_times(engine: SearchEngine, report: Report, asked: Sequence[Qu
     report.line("  suggestions", await timed(completions))
 
 
-async def run(report: Report, folder: Path, server: PostgresServer, meili: object) -> None:
+async def run(
+    report: Report, folder: Path, server: PostgresServer, meili: tuple[str, str | None] | None
+) -> None:
     """All sizes on all engines."""
     asked = queries()
     found: dict[str, list[Place]] = {}
@@ -266,7 +280,7 @@ async def run(report: Report, folder: Path, server: PostgresServer, meili: objec
         for name in ENGINES:
             if name == "postgres":
                 opened = postgres(server, size)
-            elif isinstance(meili, tuple):
+            elif meili is not None:
                 url, key = meili
                 opened = meilisearch(url, key, size)
             else:
@@ -290,7 +304,9 @@ def main() -> int:
     """Measure what is there."""
     folder = search_films.data_folder()
     if folder is None:
-        sys.stderr.write("needs the films: set MOVIEMETRIC_SHARED_DATA to the folder with tmdb5000\n")
+        sys.stderr.write(
+            "needs the films: set MOVIEMETRIC_SHARED_DATA to the folder with tmdb5000\n"
+        )
         return 1
     report = Report()
     scratch = scratch_folder()

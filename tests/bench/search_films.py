@@ -1,6 +1,6 @@
 """The films that search is measured over, as documents: real ones, and more made from them.
 
-They are read from MOVIEMETRIC_SHARED_DATA, or shared/data beside the checkout (see `tests/bench/search.py`).
+They are read from MOVIEMETRIC_SHARED_DATA, or shared/data beside the checkout.
 """
 
 import ast
@@ -122,7 +122,8 @@ def _people(folder: Path) -> dict[int, list[str]]:
         director = film.get("director")
         people[int(film["id"])] = [*cast[:MAX_CAST], *([director] if director else [])]
     for film in _json(folder / "search/elastic_workshop_movies_2277.json.gz"):
-        people.setdefault(int(film["id"]), (film.get("cast") or [])[:MAX_CAST])
+        cast: list[str] = film.get("cast") or []
+        people.setdefault(int(film["id"]), cast[:MAX_CAST])
     credits = folder / "tmdb5000/tmdb_5000_credits_first198.csv.gz"
     with gzip.open(credits, "rt", newline="") as file:
         for row in csv.DictReader(file):

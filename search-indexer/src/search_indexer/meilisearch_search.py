@@ -4,8 +4,8 @@ A search asks for a numbered page, because only then is Meilisearch's total exac
 no page is cut out of the smallest page that holds it.
 
 Filters are a list of conditions, every one made by `condition`, and never text that came from
-outside: a string is quoted there, genres are compared by their folded form, and languages are codes.
-Of the query, quotes and hyphens are left out: to Meilisearch they would be operators.
+outside: a string is quoted there, genres are compared by their folded form, languages are codes. Of
+the query, quotes and hyphens are left out: to Meilisearch they would be operators.
 """
 
 import asyncio

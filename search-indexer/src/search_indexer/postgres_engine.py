@@ -4,7 +4,8 @@ A document is found when it has every word of the query: in its titles, people o
 written, the last word as a beginning, or by English stem in its prose; or when the query begins its
 title written without spaces. Words of one or two letters, or articles, alone are looked for in
 titles only. A word that nobody has used is taken for mistyped, and the nearest words that were used
-stand in for it; where little is found, the same is done for every word, behind what was found.
+stand in for it; where little is found, and no film has the words as they are in its names, the same
+is done for every word, behind what was found.
 
 Best first: the exact title, titles that begin so, titles with all words, names with all words, the
 rest; then, for mistyped queries, the nearest title; then by trend.
@@ -21,7 +22,7 @@ from functools import cache
 from typing import Any, Final
 
 from service_kit import Database
-from sqlalchemy import TextClause, text
+from sqlalchemy import RowMapping, TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from search_indexer import tokens
@@ -51,7 +52,7 @@ from search_indexer.tokens import Term
 NAME: Final = "postgres"
 
 _MAX_CORRECTIONS: Final = 24
-# With fewer hits, words that are known are taken for mistyped as well.
+# With fewer hits, words that are known may be taken for mistyped as well.
 _ENOUGH: Final = 10
 _FILMS_OF_PEOPLE: Final = 60
 # In the C collation all texts that begin with a prefix sort before the prefix and this.
@@ -92,6 +93,10 @@ CROSS JOIN LATERAL (
             <= q.budget + 1
 ) AS near
 GROUP BY 1, 2
+""")
+
+_IS_THERE: Final = text("""
+SELECT EXISTS (SELECT FROM listing WHERE shown AND tokens @@ CAST(:query AS tsquery))
 """)
 
 _STEMMED: Final = text("""
@@ -212,7 +217,9 @@ class PostgresEngine:
                     "limit": limit,
                 },
             )
-            films = [SuggestedFilm(movie_id=id_, title=title, year=year) for id_, title, year in rows]
+            films = [
+                SuggestedFilm(movie_id=id_, title=title, year=year) for id_, title, year in rows
+            ]
             people: list[str] = []
             if len(key) > 1:
                 casts = await connection.execute(
@@ -361,9 +368,7 @@ def _counting(by_group: str, condition: str = "") -> TextClause:
 
 
 @cache
-def _browse_statement(
-    sort: Sort, order: str, names: tuple[str, ...], *, along: bool
-) -> TextClause:
+def _browse_statement(sort: Sort, order: str, names: tuple[str, ...], *, along: bool) -> TextClause:
     if not along:
         return text(f"""
             SELECT l.movie_id FROM listing l WHERE {_passes(names)}
@@ -372,7 +377,7 @@ def _browse_statement(
     # OFFSET 0 keeps the planner from turning this into a join of everything.
     passes = f"""AND EXISTS (
         SELECT FROM listing l WHERE l.movie_id = r.movie_id AND {_passes(names)} OFFSET 0
-    )"""  # noqa: S608 -- made of constants; values are bound
+    )"""
     return text(f"""
         SELECT r.movie_id FROM ranking r WHERE r.shown {passes if names else ""}
         ORDER BY {_BY_TREND} LIMIT :limit OFFSET :offset
@@ -391,12 +396,21 @@ async def _find(
     """All films that the words find; with the terms that they were found by."""
     terms, doubtful = await _terms(connection, request.words)
     counts, movie_ids = await _matched(connection, request, terms)
-    if doubtful and counts.total < _ENOUGH:
-        corrected = await _corrected(connection, terms, doubtful)
-        if corrected != terms:
-            counts, movie_ids = await _matched(connection, request, terms, corrected)
-            return counts, movie_ids, corrected
-    return counts, movie_ids, terms
+    if not doubtful or counts.total >= _ENOUGH or await _is_right(connection, terms, request.q):
+        return counts, movie_ids, terms
+    corrected = await _corrected(connection, terms, doubtful)
+    if corrected == terms:
+        return counts, movie_ids, terms
+    counts, movie_ids = await _matched(connection, request, terms, corrected)
+    return counts, movie_ids, corrected
+
+
+async def _is_right(connection: AsyncConnection, terms: Sequence[Term], q: str) -> bool:
+    """Whether some film has all words in names as they are, or a title that begins so."""
+    as_it_is = [replace(term, corrections=()) for term in terms]
+    names = tokens.in_names(as_it_is, finished=True)
+    query = f"({names}) | {tokens.title_begins(title_key(q))}"
+    return (await connection.execute(_IS_THERE, {"query": query})).scalar_one()
 
 
 async def _terms(
@@ -490,7 +504,7 @@ class _Tier:
     """Films that come behind those of the tiers before it, all of which its query finds as well.
 
     Attributes:
-        of_title: it is about titles, so that the nearest title comes first where a word is mistyped.
+        of_title: it is about titles; so the nearest title comes first where a word is mistyped.
     """
 
     query: str
@@ -576,11 +590,7 @@ async def _hits(
     if not movie_ids:
         return []
     rows = (
-        (
-            await connection.execute(
-                _SHOW, {"movie_ids": list(movie_ids), "highlight": highlight}
-            )
-        )
+        (await connection.execute(_SHOW, {"movie_ids": list(movie_ids), "highlight": highlight}))
         .mappings()
         .all()
     )
@@ -602,9 +612,7 @@ async def _stemmed(
     return frozenset(found.scalars())
 
 
-def _highlights(
-    row: Mapping[str, Any], terms: Sequence[Term], stemmed: frozenset[str]
-) -> Highlights:
+def _highlights(row: RowMapping, terms: Sequence[Term], stemmed: frozenset[str]) -> Highlights:
     whole = {term.word for term in terms} | {
         word for term in terms if not term.unfinished for word in term.corrections
     }
@@ -632,7 +640,7 @@ async def _counts(
     return _counts_from((await connection.execute(statement, parameters)).mappings().one())
 
 
-def _counts_from(row: Mapping[str, Any]) -> _Counts:
+def _counts_from(row: RowMapping) -> _Counts:
     return _Counts(
         row["total"],
         Facets(

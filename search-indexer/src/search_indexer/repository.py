@@ -2,8 +2,8 @@
 
 A row changes only for a higher revision, so statements may come twice and in any order. Rows are
 written in the order of their key, and tables always in the order facet_groups, documents, listing,
-ranking, index_changes, vocabulary: two batches at the same time cannot deadlock. Every statement runs on the
-caller's transaction, and none commits.
+ranking, index_changes, vocabulary: two batches at the same time cannot deadlock. Every statement
+runs on the caller's transaction, and none commits.
 """
 
 import json

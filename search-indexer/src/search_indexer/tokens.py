@@ -1,8 +1,8 @@
 """What films are found by in PostgreSQL, and how words become queries for it. Pure.
 
 A film has one set of tokens: words of titles (`t/knight`), people (`p/nolan`) and keywords
-(`g/heist`), its titles written without spaces (`k/darkknight`), and English stems of everything that
-is prose, bare. One index over them answers "in the title", "in any name", "anywhere".
+(`g/heist`), its titles written without spaces (`k/darkknight`), and English stems of everything
+that is prose, bare. One index over them answers "in the title", "in any name", "anywhere".
 
 Nothing in a query text comes from outside but folded words, which are letters, digits and marks.
 """

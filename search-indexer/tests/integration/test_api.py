@@ -151,7 +151,11 @@ async def test_suggestions(api: httpx.AsyncClient, database: Database, make: Any
         "people": ["Ince Ptolemy", "Ann Ince"],
         "engine": "postgres",
     }
-    for parameters, field in (({}, "q"), ({"q": "x" * 201}, "q"), ({"q": "x", "limit": 21}, "limit")):
+    for parameters, field in (
+        ({}, "q"),
+        ({"q": "x" * 201}, "q"),
+        ({"q": "x", "limit": 21}, "limit"),
+    ):
         answer = await api.get("/search/suggest", params=parameters)
         assert answer.status_code == 422
         assert answer.json()["errors"][0]["field"] == field

@@ -237,7 +237,10 @@ FILTERS: list[tuple[dict[str, Any], Callable[[Movie], bool]]] = [
     ({"genres": ("drama",)}, lambda f: "Drama" in f.genres),
     ({"genres": ("SCIENCE FICTION",)}, lambda f: "Science Fiction" in f.genres),
     ({"genres": ("Drama", "Comedy")}, lambda f: {"Drama", "Comedy"} <= set(f.genres)),
-    ({"year_from": 1999, "year_to": 1999}, lambda f: f.release_date is not None and f.release_date.year == 1999),
+    (
+        {"year_from": 1999, "year_to": 1999},
+        lambda f: f.release_date is not None and f.release_date.year == 1999,
+    ),
     ({"language": "fr"}, lambda f: f.original_language == "fr"),
     ({"language": "FR"}, lambda f: f.original_language == "fr"),
     ({"min_rating": 7.9}, lambda f: f.vote_average is not None and f.vote_average >= 7.9),
@@ -418,7 +421,9 @@ async def test_a_plot_is_shown_where_it_matches(engine: SearchEngine) -> None:
     result = await engine.search(SearchRequest(q="thief dreams", highlight=True))
     marked = result.hits[0].highlights
     assert marked is not None
-    assert str(marked["overview"]).startswith("A <mark>thief</mark> who enters the <mark>dreams</mark>")
+    assert str(marked["overview"]).startswith(
+        "A <mark>thief</mark> who enters the <mark>dreams</mark>"
+    )
 
 
 async def test_marked_text_is_safe_to_show(engine: SearchEngine, films: list[Movie]) -> None:

@@ -2,12 +2,16 @@
 
 import pytest
 from search_indexer.folding import (
+    bare_title,
     fold,
+    initials,
     query_words,
+    storable,
     title_key,
     typing_errors,
     typo_budget,
     without_article,
+    word_spans,
     words,
 )
 
@@ -97,6 +101,43 @@ def test_one_title_has_one_key(spelling: str) -> None:
 def test_a_title_without_its_article(title: str, bare: str) -> None:
     """Only whole words, and only where something is left."""
     assert without_article(title) == bare
+
+
+@pytest.mark.parametrize(
+    ("title", "words", "bare"),
+    [
+        ("The Man from U.N.C.L.E.", ["uncle"], "Man from UNCLE"),
+        ("E.T. the Extra-Terrestrial", ["et"], "ET the Extra-Terrestrial"),
+        ("S.W.A.T", ["swat"], "SWAT"),
+        ("Dr. No", [], "Dr. No"),
+        ("J.J. Abrams", ["jj"], "JJ Abrams"),
+        ("3.5.7", [], "3.5.7"),
+    ],
+)
+def test_initials_are_a_word_as_well(title: str, words: list[str], bare: str) -> None:
+    """As people type them."""
+    assert initials(title) == words
+    assert bare_title(title) == bare
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Ocean's 11", ["Ocean's", "11"]),
+        ("l\u2019\u00e9t\u00e9, WALL\u00b7E!", ["l\u2019\u00e9t\u00e9", "WALL", "E"]),
+        ("'quoted' a_b", ["quoted", "a", "b"]),
+        ("Cafe\u0301", ["Cafe\u0301"]),
+        ("???", []),
+    ],
+)
+def test_words_where_they_stand(text: str, found: list[str]) -> None:
+    """With what belongs to them, and nothing around it."""
+    assert [text[slice(*span)] for span in word_spans(text)] == found
+
+
+def test_what_nothing_can_store_is_replaced() -> None:
+    """NUL and halves of surrogate pairs."""
+    assert storable("a\x00b\ud800c\U0001f600") == "a\ufffdb\ufffdc\U0001f600"
 
 
 @pytest.mark.parametrize(

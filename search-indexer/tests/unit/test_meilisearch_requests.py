@@ -2,7 +2,13 @@
 
 import pytest
 from search_indexer.engine import SearchRequest
-from search_indexer.meilisearch_search import condition, filter_of, page_window
+from search_indexer.meilisearch_search import (
+    condition,
+    filter_of,
+    page_window,
+    query_of,
+    sort_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -22,7 +28,11 @@ def test_a_string_stays_inside_its_quotes(value: str, expected: str) -> None:
 def test_conditions_are_a_list_that_must_all_hold() -> None:
     """One entry each; genres by their folded form, which has no special character at all."""
     request = SearchRequest(
-        genres=("Science Fiction", 'Drama" OR "x'), year_from=1999, year_to=1999, min_rating=7.5, min_votes=10
+        genres=("Science Fiction", 'Drama" OR "x'),
+        year_from=1999,
+        year_to=1999,
+        min_rating=7.5,
+        min_votes=10,
     )
     assert filter_of(request) == [
         'genre_keys = "science fiction"',
@@ -32,6 +42,44 @@ def test_conditions_are_a_list_that_must_all_hold() -> None:
         "vote_average >= 7.5",
         "vote_count >= 10",
     ]
+
+
+def test_any_of_several_genres_is_one_condition() -> None:
+    """A list within the list; beside it everything else must hold."""
+    request = SearchRequest(genres=("War", "Western"), genre_mode="any", decade=1990, language="en")
+    assert filter_of(request) == [
+        ['genre_keys = "war"', 'genre_keys = "western"'],
+        "decade = 1990",
+        'original_language = "en"',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "query"),
+    [
+        ("spider-man", "spider man"),
+        ('"dark knight" -batman', "dark knight   batman"),
+        ("a & ...", "a"),
+        ("the ", "the"),
+        ("शोले", "शोले"),
+        ("x\x00\ud800", "x"),
+        ("???", ""),
+    ],
+)
+def test_a_query_has_no_operators_and_ends_with_a_word(text: str, query: str) -> None:
+    """Which may be unfinished."""
+    assert query_of(text) == query
+
+
+def test_an_order_comes_before_relevance_and_ties_go_by_trend() -> None:
+    """Nothing comes before relevance where that is asked for."""
+    assert sort_of(SearchRequest()) is None
+    assert sort_of(SearchRequest(sort="date", order="asc")) == [
+        "release_date:asc",
+        "rank_key:desc",
+        "popularity:desc",
+    ]
+    assert sort_of(SearchRequest(sort="trend", order="asc")) == ["rank_key:asc", "popularity:asc"]
 
 
 def test_no_filter_is_an_empty_list() -> None:
