@@ -264,7 +264,9 @@ async def measure(stack: LiveStack, films: Sequence[Document], name: str, report
     started = time.perf_counter()
     await store(stack, films)
     broker = RabbitBroker(stack.amqp_url, name="bench")
-    async with httpx.AsyncClient(timeout=30, trust_env=False) as http:
+    # Less than the services keep an idle connection.
+    limits = httpx.Limits(max_connections=200, keepalive_expiry=2)
+    async with httpx.AsyncClient(timeout=30, trust_env=False, limits=limits) as http:
         bench = Bench(stack, films, Publisher(broker), http)
         indexer, gateway = stack.urls["search-indexer"], f"{stack.urls['gateway']}/api/v1"
         while (page := await bench.search(indexer, "")).get("degraded") or page["total"] < len(
