@@ -174,7 +174,7 @@ def meilisearch_server(
     server = MeilisearchServer(f"http://127.0.0.1:{port}", uuid4().hex)
     command = [binary, "--http-addr", f"127.0.0.1:{port}", "--db-path", str(folder / "data")]
     command += ["--no-analytics", "--env", "development", "--master-key", server.key]
-    # It fills so much memory with zeros for each batch of tasks; the default is most of a machine's.
+    # So much is filled with zeros for each batch of tasks; the default is most of a machine's.
     command += ["--max-indexing-memory", "256MiB"]
     log = folder / "log"
     with log.open("wb") as output:

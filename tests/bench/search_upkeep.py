@@ -47,6 +47,7 @@ from run import Report
 from search_indexer import repository
 from search_indexer.documents import Document
 from service_kit import Database, Publisher, RabbitBroker
+from sqlalchemy import text
 
 FILMS: Final = int(os.environ.get("UPKEEP_FILMS", "55000"))
 RATE: Final = float(os.environ.get("UPKEEP_RATE", "20"))
@@ -109,10 +110,11 @@ async def store(stack: LiveStack, films: Sequence[Document]) -> None:
             async with database.transaction() as connection:
                 await repository.store_catalogue_changes(connection, batch)
                 await repository.store_trends(connection, search_films.trends(batch))
+        async with database.transaction() as connection:
+            # As autovacuum does in its time.
+            await connection.execute(text("ANALYZE"))
     finally:
         await database.dispose()
-    # As autovacuum does in its time.
-    stack.rows("ANALYZE; SELECT 1 AS done")
 
 
 @dataclass
@@ -262,7 +264,9 @@ async def measure(stack: LiveStack, films: Sequence[Document], name: str, report
     started = time.perf_counter()
     await store(stack, films)
     broker = RabbitBroker(stack.amqp_url, name="bench")
-    async with httpx.AsyncClient(timeout=30, trust_env=False) as http:
+    # Less than the services keep an idle connection.
+    limits = httpx.Limits(max_connections=200, keepalive_expiry=2)
+    async with httpx.AsyncClient(timeout=30, trust_env=False, limits=limits) as http:
         bench = Bench(stack, films, Publisher(broker), http)
         indexer, gateway = stack.urls["search-indexer"], f"{stack.urls['gateway']}/api/v1"
         while (page := await bench.search(indexer, "")).get("degraded") or page["total"] < len(

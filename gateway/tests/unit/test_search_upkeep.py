@@ -11,7 +11,7 @@ from moviemetric_contracts import RebuildSearch, RepairSearch, SearchOpened, Sea
 from service_kit import PublishError
 
 FACETS: dict[str, Any] = {"genre": {}, "decade": {}, "language": {}}
-PAGE = {
+PAGE: dict[str, Any] = {
     "query": "heat",
     "hits": [],
     "total": 3,
@@ -80,7 +80,13 @@ async def test_drift_is_passed_on(api_with: Any, signer: Any, upstreams: Any) ->
 
 
 async def test_top_searches_are_passed_on(api_with: Any, signer: Any, upstreams: Any) -> None:
-    page = {"items": [], "total": 0, "limit": 5, "offset": 0, "as_of": "2025-01-31T20:15:00Z"}
+    page: dict[str, Any] = {
+        "items": [],
+        "total": 0,
+        "limit": 5,
+        "offset": 0,
+        "as_of": "2025-01-31T20:15:00Z",
+    }
     upstreams.search.answers["/top-searches"] = page
     headers = signer.bearer("user-admin", "admin")
     async with api_with(headers=headers, search_url=upstreams.search.url) as client:
