@@ -187,6 +187,27 @@ def test_nothing_went_out_twice_or_late_for_long(cluster: Cluster) -> None:
     assert max(gaps) < timedelta(seconds=TAKEOVER_SECONDS) + STEP
 
 
+def test_each_command_was_done_once_by_one_of_three_services(cluster: Cluster) -> None:
+    follow(cluster, 1)
+    asked = {
+        message.body["data"]["job_id"]
+        for message in cluster.watch()
+        if message.body["type"] == "compute.run.v1"
+    }
+    jobs = "SELECT job_id, state, attempt FROM compute.jobs WHERE job_id = ANY(%(ids)s)"
+
+    def done() -> dict[str, tuple[str, int]] | None:
+        rows = cluster.stack.rows(jobs, ids=list(asked))
+        found = {row["job_id"]: (row["state"], row["attempt"]) for row in rows}
+        ended = {"succeeded", "failed", "cancelled"}
+        return (
+            found if len(found) == len(asked) and {s for s, _ in found.values()} <= ended else None
+        )
+
+    found = eventually("the jobs", done, seconds=60)
+    assert set(found.values()) == {("succeeded", 1)}
+
+
 def test_every_process_answers_for_the_schedules(cluster: Cluster) -> None:
     urls = [
         f"http://127.0.0.1:{scheduler.service.port}" for scheduler in cluster.schedulers.values()
