@@ -47,6 +47,11 @@ NEEDED = {
     ("POST", "/ratings"): "ratings",
     ("GET", "/search"): "reads",
     ("GET", "/search/suggest"): "reads",
+    ("POST", "/search/opened"): "views",
+    ("GET", "/analytics/top-searches"): "admin",
+    ("GET", "/admin/search/drift"): "admin",
+    ("POST", "/admin/search/build-index"): "admin",
+    ("POST", "/admin/search/repair"): "admin",
     ("GET", "/stream"): "live",
     ("POST", "/users"): "signups",
     ("POST", "/auth/token"): "logins",
@@ -337,14 +342,15 @@ async def test_nothing_is_let_in_by_another_spelling(
 async def test_closed_to_the_public(
     api_with: Any, publisher: Any, signer: Any, rating: Any
 ) -> None:
-    async with api_with(views_open=False, commands_open=False) as api:
-        for _, method, path in [r for r in requests() if r[0] in ("views", "commands")]:
-            check_refusal(await api.request(method, path, json={"tmdb_id": 1}), 401, None)
+    async with api_with(views_open=False, commands_open=False, search_signals=True) as api:
+        for policy, method, path in [r for r in requests() if r[0] in ("views", "commands")]:
+            body = {"tmdb_id": 1} | ({"query": "heat"} if "/search/" in path else {})
+            check_refusal(await api.request(method, path, json=body), 401, None)
             assert publisher.published == []
-            scope = "views" if path.endswith("/view") else "movies"
+            scope = "views" if policy == "views" else "movies"
             for kind in ("user", "admin", f"key {scope}"):
                 headers = credentials(kind, signer, rating)
-                taken = await api.request(method, path, json={"tmdb_id": 1}, headers=headers)
+                taken = await api.request(method, path, json=body, headers=headers)
                 assert taken.status_code == 202, taken.text
             publisher.published.clear()
         document = (await api.get("/openapi.json")).json()
