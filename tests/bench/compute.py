@@ -76,7 +76,8 @@ def running() -> Generator[LiveStack]:
             management_url=rabbit.management_url,
             database_url=postgres.url,
             redis_url=redis.url_of(0),
-            env={"LOG_LEVEL": "WARNING"},
+            # nobody is there to take announcements of trends, which would pile up
+            env={"LOG_LEVEL": "WARNING", "TREND_ANNOUNCE_SECONDS": "3600"},
             only=(SERVICE,),
         )
         yield stack.enter_context(live)
