@@ -16,7 +16,7 @@ from sqlalchemy import text
 
 CATALOGUE, TRENDS = SUBSCRIPTIONS
 MIGRATION = import_module("search_indexer.migrations.versions.0004_search")
-GENRES = (["Drama"], ["Comedy"], ["Drama", "Comedy"], [])
+GENRES: tuple[list[str], ...] = (["Drama"], ["Comedy"], ["Drama", "Comedy"], [])
 
 _COUNTED = """
 SELECT facet_group, sum(films)::bigint FROM facet_counts GROUP BY 1 HAVING sum(films) <> 0
