@@ -173,9 +173,12 @@ SELECT set_config('plan_cache_mode', 'force_custom_plan', true),
     set_config('max_parallel_workers_per_gather', '0', true), set_config('jit', 'off', true)
 """)
 
-# Words are always looked for in the index: the planner does not count what it costs to unpack the
-# tokens of every row, which takes seconds.
-_PREFER_INDEXES: Final = text("SELECT set_config('enable_seqscan', 'off', true)")
+# Words are always looked for in the index. By itself the planner would compare them with the tokens
+# of every row where the query is broad or the table small, because it takes an operator for cheap,
+# and does not count that the tokens have to be fetched and unpacked first.
+_PREFER_INDEXES: Final = text("""
+SELECT set_config('enable_seqscan', 'off', true), set_config('cpu_operator_cost', '1', true)
+""")
 
 
 @dataclass(frozen=True, slots=True)
