@@ -226,7 +226,8 @@ class TrendHandlers:
 async def forget_users(events: Sequence[Event[UserErased]], work: UnitOfWork) -> None:
     """Their activity loses its user and session, and keeps its impulses: scores do not change.
 
-    Their ratings are deleted. A model of recommendations holds nothing of a single user.
+    Their ratings are deleted. A model of recommendations holds sums over users, without any of
+    their ids; what they added to them is gone with the next model.
     """
     user_ids = {event.data.user_id for event in events}
     await remember_erased(work.connection, user_ids)

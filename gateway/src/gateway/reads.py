@@ -17,6 +17,7 @@ from gateway.cache import KEEP, Cache, Lookup
 from gateway.readers import RETRY_AFTER, ServiceAwayError
 
 LISTS: Final = "lists"
+CATALOGUE: Final = "catalogue"
 USERS: Final = "users"
 COMPUTED: Final = "computed"
 

@@ -28,7 +28,7 @@ from service_kit.topology import UNROUTED
 
 from gateway.cache import Cache
 from gateway.live import CHANNEL, messages_of
-from gateway.reads import COMPUTED, LISTS, USERS, movie_tag
+from gateway.reads import CATALOGUE, COMPUTED, LISTS, USERS, movie_tag
 
 CACHE_QUEUE = "gateway.cache"
 UNROUTED_QUEUE = "gateway.unrouted"
@@ -42,9 +42,9 @@ def tags_of(events: Sequence[Event[Any]]) -> set[str]:
         match event.data:
             case MovieUpserted(movie=movie):
                 tags.update(movie_tag(key) for key in (movie.movie_id, *movie.aliases))
-                tags.add(LISTS)
+                tags |= {LISTS, CATALOGUE}
             case MovieRemoved(movie_id=movie_id):
-                tags |= {movie_tag(movie_id), LISTS}
+                tags |= {movie_tag(movie_id), LISTS, CATALOGUE}
             case TrendUpdated(entries=entries) if entries:
                 tags.update(movie_tag(entry.movie_id) for entry in entries)
                 tags.add(LISTS)

@@ -9,7 +9,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import replace
 from typing import Final, TypeVar
 
@@ -97,6 +96,12 @@ class FallbackEngine:
                 self._give_up(f"no answer within {self._patience:g} s")
             except Outage as outage:
                 self._give_up(outage.reason)
+            except Exception as error:
+                # Such as a refusal by an index that is being set up: never the asker's problem.
+                log.exception("the search engine failed")
+                self._give_up(str(error))
+        else:
+            self._watch()
         return replace(await makeshift(), degraded=True, note=NOTE)
 
     def _give_up(self, reason: str) -> None:
@@ -113,12 +118,16 @@ class FallbackEngine:
         await self._look_whether_filled()
         while not self._usable:
             await asyncio.sleep(self._probe_every)
-            with suppress(Outage, TimeoutError):
+            try:
                 async with asyncio.timeout(self._patience):
                     await self._engine.search(_PROBE)
                     if await self._is_filled():
                         log.info("the search engine answers again")
                         self._usable = True
+            except (Outage, TimeoutError):
+                continue
+            except Exception as error:  # noqa: BLE001 -- whatever it is, it may pass
+                log.warning("the search engine is not usable yet", extra={"reason": str(error)})
 
     async def _look_whether_filled(self) -> None:
         self._looked_at = time.monotonic()

@@ -249,6 +249,9 @@ class _Documents:
     async def drop(self) -> None:
         async with outages():
             await self._client.delete_index_if_exists(self._uid)
+        # It says the same of a deletion that failed and of one that was not needed.
+        if await self.identity() is not None:
+            raise Outage(NAME, f"the index {self._uid!r} could not be deleted")
 
     async def _create(self) -> str:
         timeout = int(self._task_timeout * 1000)

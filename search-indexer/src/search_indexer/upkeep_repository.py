@@ -266,9 +266,10 @@ class NextTables:
         are in the way; others wait a moment.
         """
         await connection.execute(text(f"SET LOCAL lock_timeout = '{_SWAP_LOCK_TIMEOUT}'"))
+        # Nobody else writes the second set, so it is counted while the live tables are still read.
+        await connection.execute(self._count)
         locked = ", ".join(f"{self._live}.{table}" for table in _EXCLUSIVE_ORDER)
         await connection.execute(text(f"LOCK TABLE {locked} IN ACCESS EXCLUSIVE MODE"))
-        await connection.execute(self._count)
         triggers = [
             trigger
             for definition in await self._definitions(connection, INDEXED)

@@ -71,9 +71,11 @@ class ComputeRuns:
                     checkpoint=progress.checkpoint(),
                     result=progress.result(day),
                 )
-        day = _day(request, progress.now)
         for artifact in wanted:
             if artifact.name not in progress.results:
+                # Of the day that it began on, until now: what was resumed late is not older than
+                # what others have computed meanwhile.
+                day = Day.of(_day(request, progress.now).date, datetime.now(UTC))
                 progress = await _compute(artifact, day, progress, running)
 
     def _wanted(self, name: str) -> list[Artifact]:

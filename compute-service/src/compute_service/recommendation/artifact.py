@@ -2,9 +2,9 @@
 
 The process writes the whole model beside the one that serves; what `prepare` answers turns readers
 to it. So a run that ends in whatever way before that leaves the old model as it was, and the next
-run deletes what it left. One model serves at a time: the one that was computed last, of whatever
-day. What is known of an earlier day is what is still stored: of a rating that was changed since,
-only the newest score and its time.
+run deletes what it left. One model serves at a time: of the latest day, and of that day the one
+that was computed last. What is known of an earlier day is what is still stored: of a rating that
+was changed since, only the newest score and its time.
 """
 
 import asyncio
@@ -49,10 +49,9 @@ class Recommendations:
 
         async def write(connection: AsyncConnection) -> int:
             films = await repository.serve(connection, fitted.model_id)
-            if films is None:
-                msg = "a run that began later has replaced the recommendations meanwhile"
-                raise JobFailed(msg)
-            return films
+            # None: a run that began later has replaced the recommendations meanwhile, which is
+            # as good.
+            return fitted.films if films is None else films
 
         return write
 

@@ -33,7 +33,8 @@ from compute_service.recommendation.taste import Liking, Taste
 
 MAX_SIMILAR: Final = 50
 MAX_PAGE: Final = 100
-MAX_OFFSET: Final = 100_000
+# A page this deep costs as many films as lie before it.
+MAX_OFFSET: Final = 1000
 _POOL: Final = 100  # films among which diversity chooses
 _SLACK: Final = 20  # more than are asked for, since some may have left the catalogue
 _CANDIDATES: Final = 200  # of each kind, where content decides

@@ -63,6 +63,17 @@ _FILM_COLUMNS: Final = (
     *("model_id", "movie_id", "number", "linear", "targets", "short", "long", "near", "closeness"),
 )
 _SIMILAR_COLUMNS: Final = ("model_id", "movie_id", "similar_ids", "scores", "audience")
+# Two runs that end together take turns. Nobody who reads waits for this.
+_TAKE_TURNS: Final = text("LOCK TABLE recommendation_models IN SHARE ROW EXCLUSIVE MODE")
+_BETTER: Final = text("""
+    SELECT EXISTS (
+        SELECT FROM recommendation_models AS serving, recommendation_models AS fitted
+        WHERE serving.serving AND fitted.model_id = :model
+          AND (serving.as_of, serving.model_id) > (fitted.as_of, fitted.model_id))
+""")
+_GIVE_UP: Final = text("""
+    DELETE FROM recommendation_models WHERE model_id = :model AND NOT serving RETURNING films
+""")
 _STOP_SERVING: Final = text("""
     UPDATE recommendation_models SET serving = false WHERE serving AND model_id < :model
 """)
@@ -104,7 +115,10 @@ _ROWS: Final = text("""
 _SIMILAR_TO: Final = text("""
     SELECT similar_ids, scores, audience FROM movie_recommendations
     WHERE model_id = :model AND movie_id = ANY(
-        SELECT CAST(:id AS text) UNION ALL SELECT alias FROM aliases WHERE movie_id = :id)
+        SELECT CAST(:id AS text)
+        UNION ALL
+        SELECT alias FROM aliases JOIN trends ON trends.movie_id = alias AND film = :id
+        WHERE aliases.movie_id = :id)
     ORDER BY movie_id <> :id, movie_id LIMIT 1
 """)
 _PASSES: Final = """
@@ -426,9 +440,16 @@ async def write_model(
 async def serve(connection: AsyncConnection, model_id: int) -> int | None:
     """Turn readers to a model and delete all older ones.
 
+    One of an earlier day than that which serves is deleted instead, so that computing the past
+    leaves the present alone.
+
     Returns:
         How many films it has; None when it is gone, since a newer one serves already.
     """
+    await connection.execute(_TAKE_TURNS)
+    if (await connection.execute(_BETTER, {"model": model_id})).scalar_one():
+        given_up = await connection.execute(_GIVE_UP, {"model": model_id})
+        return given_up.scalar_one_or_none()
     for statement in (_STOP_SERVING, _DELETE_OLDER):
         await connection.execute(statement, {"model": model_id})
     films: int | None = (await connection.execute(_SERVE, {"model": model_id})).scalar_one_or_none()

@@ -25,7 +25,7 @@ from gateway.api.parameters import (
 from gateway.films import with_external_score
 from gateway.policies import Policies
 from gateway.readers import ServiceReader
-from gateway.reads import COMPUTED, LISTS, CachedReads, Loaded, Read, movie_tag
+from gateway.reads import CATALOGUE, COMPUTED, LISTS, CachedReads, Loaded, Read, movie_tag
 from gateway.settings import Settings
 from gateway.shapes import FILM_RESPONSES, LIST_RESPONSES
 
@@ -97,7 +97,7 @@ class Charts:
         read = Read(
             name="trending",
             key=cache_key("trending", asked),
-            tags=(LISTS,) if as_of is None else (COMPUTED,),
+            tags=(LISTS,) if as_of is None else (COMPUTED, CATALOGUE),
             ttl=self._settings.trending_ttl if as_of is None else self._settings.analytics_ttl,
             load=lambda: self._load_films("/trending", asked),
         )
@@ -124,7 +124,7 @@ class Charts:
         read = Read(
             name="rising",
             key=cache_key("rising", asked),
-            tags=(),
+            tags=(CATALOGUE,),
             ttl=self._settings.rising_ttl,
             load=lambda: self._load_films("/rising", asked),
         )

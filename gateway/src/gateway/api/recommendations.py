@@ -18,7 +18,6 @@ from gateway.api.parameters import (
     LimitParameter,
     MinVotesParameter,
     MovieIdParameter,
-    OffsetParameter,
     Words,
     YearParameter,
     cache_key,
@@ -28,11 +27,13 @@ from gateway.bodies import MOVIE_KEY_PATTERN, invalid
 from gateway.films import with_external_score
 from gateway.policies import Policies, principal_of
 from gateway.readers import ServiceAwayError, ServiceReader, service_away
-from gateway.reads import COMPUTED, CachedReads, Loaded, Read, movie_tag
+from gateway.reads import CATALOGUE, COMPUTED, CachedReads, Loaded, Read, movie_tag
 from gateway.settings import Settings
 from gateway.shapes import FILM_RESPONSES, LIST_RESPONSES
 
 MAX_LIKES: Final = 50
+# Nobody looks at more of them, and a deep page costs as many films as lie before it.
+MAX_RECOMMENDED: Final = 1000
 _KEY: Final = "(" + MOVIE_KEY_PATTERN.replace("^", "").replace("$", "") + ")"
 LikeParameter = Annotated[
     Words | None,
@@ -116,7 +117,7 @@ class Recommendations:
         read = Read(
             name="similar",
             key=cache_key(f"similar/{key}", asked),
-            tags=(COMPUTED, movie_tag(key)),
+            tags=(COMPUTED, CATALOGUE, movie_tag(key)),
             ttl=self._settings.recommendations_ttl,
             load=lambda: self._load(f"/similar/{key}", asked),
         )
@@ -131,7 +132,7 @@ class Recommendations:
         min_votes: MinVotesParameter = None,
         diversity: DiversityParameter = None,
         limit: LimitParameter = 20,
-        offset: OffsetParameter = 0,
+        offset: Annotated[int, Query(ge=0, le=MAX_RECOMMENDED)] = 0,
     ) -> Response:
         """Without `like`: good films that many watch."""
         asked = given(
@@ -147,7 +148,7 @@ class Recommendations:
         read = Read(
             name="recommendations",
             key=cache_key("recommendations", asked),
-            tags=(COMPUTED,),
+            tags=(COMPUTED, CATALOGUE),
             ttl=self._settings.recommendations_ttl,
             load=lambda: self._load("/recommendations", asked),
         )
@@ -166,7 +167,7 @@ class Recommendations:
             bool, Query(description="films too that were viewed, but not rated")
         ] = False,
         limit: LimitParameter = 20,
-        offset: OffsetParameter = 0,
+        offset: Annotated[int, Query(ge=0, le=MAX_RECOMMENDED)] = 0,
     ) -> Response:
         """From the user's ratings and views, the newest counting most; what they have rated is left
         out. Never cached: a rating shows at once."""
