@@ -85,7 +85,7 @@ def test_recommendations_follow_the_audience_and_leave_out_what_was_rated(
     others = [f"tmdb-{number}" for number in SPACE[1:]]
     assert {film["movie_id"] for film in liked["items"][:2]} == set(others)
 
-    user = watched.user("analysis-user")
+    user = watched.sign_up("analysis-user")
     assert user.http.put("/movies/11/rating?wait=3", json={"score": 9}).json()["processed"]
 
     def mine() -> list[dict[str, Any]] | None:
