@@ -34,11 +34,7 @@ def documented(make_stack: MakeStack) -> LiveStack:
     stack.api.http.post("/movies/register", json={"tmdb_id": EXAMPLE}).raise_for_status()
     eventually("the film", lambda: stack.api.get(f"/movies/{EXAMPLE}/trend"))
     job = stack.api.http.post("/admin/compute/all").raise_for_status().json()
-    eventually(
-        "what is computed ahead",
-        lambda: stack.api.get(job["status_url"])["state"] == "succeeded",
-        seconds=60,
-    )
+    assert stack.api.ended(job["job_id"])["state"] == "succeeded"
     return stack
 
 
