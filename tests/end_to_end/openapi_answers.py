@@ -30,6 +30,7 @@ REFUSED: Final = {
     "must lie between 2008-01-01 and today": "depends on the day",
     "must lie in the future": "depends on the day",
     "must not lie in the future": "depends on the day",
+    "is after `to`": "of two days the first has to be the earlier one",
     "asks for no page, no film and no change": "one of several fields must say something",
     "A CSV, TSV or JSON file, plain or gzip, is expected": "what is in the file",
     "a field occurs twice": "OAuth 2.0 forbids it for any field of a form",
