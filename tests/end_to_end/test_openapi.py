@@ -18,8 +18,9 @@ from harness import LiveStack, MakeStack, eventually
 
 HERE = Path(__file__).parent
 EXAMPLE = 27205
-# Operations that no made-up request brings to succeed, and what they would need.
+# Operations that hardly any made-up request brings to succeed, and what they would need.
 NEVER_SUCCEED = {
+    "POST /api/v1/admin/jobs/{job_id}/cancel": "a job that has not ended yet",
     "POST /api/v1/admin/jobs/{job_id}/retry": "an import that has ended and rejected rows",
     "DELETE /api/v1/users/me": "the password",
     "PUT /api/v1/users/me/password": "the password",
