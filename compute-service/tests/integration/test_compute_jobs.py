@@ -197,7 +197,7 @@ async def test_a_killed_job_goes_on_behind_its_last_artifact(
     await compute.runner([first, second, decades]).run_pending()
     again = await compute.job(job_id)
     assert (again.state, again.done, again.attempt) == ("succeeded", 3, 2)
-    assert again.checkpoint["now"] == job.checkpoint["now"]
+    assert again.checkpoint["day"] == job.checkpoint["day"]
     assert (first.prepared, second.prepared) == (1, 2)
     assert (await runs(database))["trending"] == computed["trending"]
 

@@ -154,7 +154,7 @@ async def test_a_days_chart_is_what_the_events_say_live_past_and_rebuilt(
     job = await compute("trending")
     assert job.state == "succeeded", job.error
     today = date.fromisoformat(job.result["as_of"])
-    at = datetime.fromisoformat(job.checkpoint["now"])
+    at = datetime.fromisoformat(job.result["artifacts"]["trending"]["until"])
     present = await places(database, today)
     assert len(present["day"]) == len(present["week"]) > 40
     assert present == nearly(await live(database, formula, at, 1000))

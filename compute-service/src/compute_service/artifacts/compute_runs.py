@@ -1,8 +1,10 @@
 """The jobs of kind `compute`: one artifact of a day, or all of them, one committed step each.
 
-The first step remembers the moment of which the job is, so that a job that is gone on with after a
-death computes the same day. Each further step writes one artifact and says so, in one transaction:
-whatever ends the job, the artifacts behind it are the new ones and those before it the old ones.
+The first step remembers the day of which the job is, so that a job that is gone on with after a
+death, and after midnight, computes the same one; of the present day each artifact has what happened
+until it was computed, which its result names. Each further step writes one artifact and says so, in
+one transaction: whatever ends the job, the artifacts behind it are the new ones and those before it
+the old ones.
 """
 
 import time
@@ -24,22 +26,22 @@ ALL: Final = "all"
 
 @dataclass(frozen=True)
 class _Progress:
-    """Where a job stands: the moment it is of, and what each artifact gave that is done."""
+    """Where a job stands: the day it is of, and what each artifact gave that is done."""
 
-    now: datetime
+    day: date
     results: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
 
     def checkpoint(self) -> dict[str, Any]:
-        return {"now": self.now.isoformat(), "results": self.results}
+        return {"day": self.day.isoformat(), "results": self.results}
 
-    def result(self, day: Day) -> dict[str, Any]:
-        return {"as_of": day.date.isoformat(), "artifacts": self.results}
+    def result(self) -> dict[str, Any]:
+        return {"as_of": self.day.isoformat(), "artifacts": self.results}
 
     @classmethod
     def of(cls, checkpoint: dict[str, Any]) -> "_Progress | None":
         if not checkpoint:
             return None
-        return cls(datetime.fromisoformat(checkpoint["now"]), dict(checkpoint["results"]))
+        return cls(date.fromisoformat(checkpoint["day"]), dict(checkpoint["results"]))
 
 
 class ComputeRuns:
@@ -63,20 +65,16 @@ class ComputeRuns:
         progress = _Progress.of(running.job.checkpoint)
         if progress is None:
             async with running.step() as step:
-                progress = _Progress(step.work.now)
-                day = _day(request, progress.now)
+                progress = _Progress(_named_day(request, step.work.now))
                 step.advance(
                     done=0,
                     total=len(wanted),
                     checkpoint=progress.checkpoint(),
-                    result=progress.result(day),
+                    result=progress.result(),
                 )
         for artifact in wanted:
             if artifact.name not in progress.results:
-                # Of the day that it began on, until now: what was resumed late is not older than
-                # what others have computed meanwhile.
-                day = Day.of(_day(request, progress.now).date, datetime.now(UTC))
-                progress = await _compute(artifact, day, progress, running)
+                progress = await _compute(artifact, progress, running)
 
     def _wanted(self, name: str) -> list[Artifact]:
         if name == ALL:
@@ -88,9 +86,8 @@ class ComputeRuns:
         return [self._artifacts[name]]
 
 
-async def _compute(
-    artifact: Artifact, day: Day, progress: _Progress, running: RunningJob
-) -> _Progress:
+async def _compute(artifact: Artifact, progress: _Progress, running: RunningJob) -> _Progress:
+    day = Day.of(progress.day, datetime.now(UTC))
     started = time.perf_counter()
     write = await artifact.prepare(day)
     async with running.step() as step:
@@ -113,20 +110,20 @@ async def _compute(
             job_id=run.job_id,
         )
         step.work.emit(computed, cause=running.cause)
-        done = {artifact.name: {"rows": rows, "seconds": seconds}}
-        further = _Progress(progress.now, progress.results | done)
+        done = {"rows": rows, "seconds": seconds, "until": day.until.isoformat()}
+        further = _Progress(progress.day, progress.results | {artifact.name: done})
         step.advance(
             done=len(further.results),
             checkpoint=further.checkpoint(),
-            result=further.result(day),
+            result=further.result(),
         )
     return further
 
 
-def _day(request: dict[str, Any], now: datetime) -> Day:
+def _named_day(request: dict[str, Any], now: datetime) -> date:
     as_of = request.get("as_of")
     named = now.astimezone(UTC).date() if as_of is None else date.fromisoformat(as_of)
     try:
-        return Day.of(named, now)
+        return Day.of(named, now).date
     except ValueError as error:
         raise JobFailed(str(error)) from None
