@@ -22,7 +22,7 @@ import consumption
 from freshness import freshness
 from harness import LiveStack, eventually
 from harness.clients import cloud_event
-from harness.live_stack import MODULES, ROOT
+from harness.live_stack import ROOT
 from imports import imported, seconds_until_told
 from load import Result, get, measure, post_json
 from local_stack.procfs import ProcessId, descendants
@@ -243,7 +243,7 @@ def bench_memory(stack: LiveStack, servers: dict[str, object], report: Report) -
     """Memory after all of the above."""
     report.title("Memory of each after it (proportional set size)")
     total = 0
-    identities = {name: stack.processes[name].managed.process for name in MODULES} | servers
+    identities = {name: stack.processes[name].managed.process for name in stack.processes} | servers
     for name, identity in identities.items():
         assert isinstance(identity, ProcessId)
         size = sum(memory_of(process.pid) for process in [identity, *descendants(identity.pid)])
