@@ -28,6 +28,7 @@ class Halting:
     reached: asyncio.Event = field(default_factory=asyncio.Event)
     go_on: asyncio.Event = field(default_factory=asyncio.Event)
     prepared: int = 0
+    given_up: bool = False
 
     @property
     def name(self) -> str:
@@ -37,7 +38,11 @@ class Halting:
         self.prepared += 1
         if self.before:
             self.reached.set()
-            await self.go_on.wait()
+            try:
+                await self.go_on.wait()
+            except asyncio.CancelledError:
+                self.given_up = True
+                raise
         write = await self.inner.prepare(day)
 
         async def halting(connection: AsyncConnection) -> int:
@@ -208,6 +213,24 @@ async def test_cancelling(compute: Any, deliver_all: Deliver, make: Any) -> None
     assert (await compute.job(job_id)).state == "cancelled"
     await compute.runner().run_pending()
     assert (await compute.job(job_id)).done == 0
+
+
+async def test_cancelling_in_the_middle_of_an_artifact(
+    database: Database, compute: Any, deliver_all: Deliver, make: Any
+) -> None:
+    """What is slow is given up, not waited for."""
+    [_, genres, _] = compute.artifacts()
+    halting = Halting(genres, before=True)
+    job_id = await compute.ask(genres.name)
+    running = asyncio.create_task(compute.runner([halting]).run_pending())
+    async with asyncio.timeout(30):
+        await halting.reached.wait()
+        await deliver_all([make.of(CancelJob(job_id=job_id))])
+        await running
+    job = await compute.job(job_id)
+    assert (job.state, job.done) == ("cancelled", 0)
+    assert halting.given_up
+    assert await runs(database) == {}
 
 
 async def test_jobs_can_be_asked_for(compute: Any, api: httpx.AsyncClient) -> None:

@@ -84,10 +84,10 @@ async def test_views_become_ranks_and_announcements(service: Service, make: Any)
         await service.broker.publish(Outgoing(run.data.EXCHANGE, run.type, run.to_bytes()))
         while True:
             job = (await client.get("/jobs/compute-1")).json()
-            if job.get("state") == "succeeded" and len(computed) == 3:
+            if job.get("state") == "succeeded" and len(computed) == 4:
                 break
             await asyncio.sleep(0.05)
-        assert (job["done"], job["total"]) == (3, 3)
+        assert (job["done"], job["total"]) == (4, 4)
         assert {item.job_id for item in computed} == {"compute-1"}
         day = str(computed[0].as_of)
         chart = (await client.get("/trending", params={"as_of": day})).json()

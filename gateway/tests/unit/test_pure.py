@@ -105,6 +105,7 @@ def test_events_name_the_answers_that_they_make_old() -> None:
         ]
     ) == {
         "lists",
+        "catalogue",
         "movie:tmdb-1",
         "movie:imdb-tt0000001",
         "movie:movielens-7",

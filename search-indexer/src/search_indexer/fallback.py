@@ -2,7 +2,9 @@
 
 The tables that PostgreSQL searches are always kept, so nothing has to be prepared. A search waits
 for the engine for a fraction of a second at most; after a failure nobody asks it any more but a
-probe in the background, which also waits until an index that was lost has been filled again.
+probe in the background, which also waits until an index that was lost has been filled again. After
+a search that took too long the probe goes at once: if only that search was slow, the others are
+back with the engine as soon as it answers.
 """
 
 import asyncio
@@ -53,6 +55,8 @@ class FallbackEngine:
         self._patience = patience
         self._probe_every = probe_every
         self._usable = True
+        # A search took too long, which may be the search's fault.
+        self._in_doubt = False
         self._looked_at = 0.0
         self._watching: asyncio.Task[None] | None = None
 
@@ -93,6 +97,7 @@ class FallbackEngine:
                 async with asyncio.timeout(self._patience):
                     return await engine()
             except TimeoutError:
+                self._in_doubt = True
                 self._give_up(f"no answer within {self._patience:g} s")
             except Outage as outage:
                 self._give_up(outage.reason)
@@ -117,7 +122,9 @@ class FallbackEngine:
     async def _watch_until_usable(self) -> None:
         await self._look_whether_filled()
         while not self._usable:
-            await asyncio.sleep(self._probe_every)
+            if not self._in_doubt:
+                await asyncio.sleep(self._probe_every)
+            self._in_doubt = False
             try:
                 async with asyncio.timeout(self._patience):
                     await self._engine.search(_PROBE)

@@ -5,9 +5,10 @@ meanwhile, and swapped in by one short transaction that holds writers up for tha
 wait for moments at most. With Meilisearch, a second index is filled, under the writer's lease,
 which sends every change to both until they are swapped.
 
-Each page is a committed step, so a job goes on where it was after any death. One that is cancelled
-leaves the old indexes as they are and takes the unfinished one away; where it cannot, because its
-process has died, `tidy` does.
+Each page is a committed step, so a job goes on where it was after any death; unless it goes on in
+a program that derives otherwise, or in tables of another layout: then it begins again. One that is
+cancelled leaves the old indexes as they are and takes the unfinished one away; where it cannot,
+because its process has died, `tidy` does.
 """
 
 import asyncio
@@ -51,7 +52,8 @@ class _State:
     """The checkpoint: which engines are done, and where the one in hand is.
 
     `done` counts the films of all engines; `after` is the last key that was filled in; `identity`
-    is that of the second index in an external engine; `began` when the engine's turn began.
+    is that of the second index in an external engine; `began` when the engine's turn began;
+    `made_by` names the rules and the layout that the engine's second index has.
     """
 
     finished: Sequence[str] = ()
@@ -61,6 +63,7 @@ class _State:
     total: int = 0
     identity: str = ""
     began: str = ""
+    made_by: str = ""
 
     def next_engine(self, engine: str, total: int) -> "_State":
         return _State(finished=[*self.finished, engine], done=total, total=self.total)
@@ -110,10 +113,14 @@ class Rebuild:
         async with self._database.reading() as connection:
             exist = await self._tables.exist(connection)
             films = await upkeep_repository.count_films(connection)
-        if state.phase == "new" or (state.phase != "clear up" and not exist):
+            made_by = await self._tables.made_by(connection)
+        usable = exist and state.made_by == made_by
+        if state.phase == "new" or (state.phase != "clear up" and not usable):
             async with running.step() as step:
                 await self._tables.create(step.work.connection)
-                state = _State(phase="fill", total=films * self._engines, began=_now())
+                state = _State(
+                    phase="fill", total=films * self._engines, began=_now(), made_by=made_by
+                )
                 step.advance(done=0, total=state.total, checkpoint=asdict(state))
         while state.phase == "fill":
             state = await self._copy_page(running, state)
@@ -201,8 +208,12 @@ class Rebuild:
         if state.phase == "clear up":
             return state
         successor = writer.index.successor()
+        async with self._database.reading() as connection:
+            made_by = await self._tables.made_by(connection)
         swapped = state.phase == "swap" and await writer.index.identity() == state.identity
-        if not swapped and (state.phase == "new" or await successor.identity() != state.identity):
+        # A new engine's turn has made nothing yet, so its `made_by` is empty.
+        usable = state.made_by == made_by and await successor.identity() == state.identity
+        if not swapped and not usable:
             writer.check()
             await successor.drop()
             identity = await successor.ensure_ready()
@@ -216,6 +227,7 @@ class Rebuild:
                     total=before + films,
                     identity=identity,
                     began=_now(),
+                    made_by=made_by,
                 )
                 step.advance(done=before, total=state.total, checkpoint=asdict(state))
         await writer.begin_rebuild(running.job.job_id)

@@ -170,6 +170,8 @@ SELECT movie_id FROM (
 LIMIT :limit
 """
 
+_LAYOUT: Final = text("SELECT version_num FROM alembic_version")
+
 # Triggers keep the counts up to date, but write to the live tables wherever they fire; so the
 # second set gets them, and its counts, when it is swapped in.
 _COUNT_GROUPS: Final = """
@@ -209,6 +211,11 @@ class NextTables:
             text("SELECT to_regclass(:name)"), {"name": f"{self._next}.documents"}
         )
         return found.scalar_one() is not None
+
+    async def made_by(self, connection: AsyncConnection) -> str:
+        """Names the rules and the layout of tables that are made now."""
+        layout = (await connection.execute(_LAYOUT)).scalar_one()
+        return f"{derivation()} {layout}"
 
     async def create(self, connection: AsyncConnection) -> None:
         """An empty second set, with keys and without any other index."""
@@ -325,7 +332,9 @@ def _literal(statement: str) -> str:
 _TRUTH: Final = """
 SELECT d.movie_id, d.revision, COALESCE(l.trend_revision, 0) AS trend_revision,
     COALESCE(l.ratings_revision, 0) AS ratings_revision,
-    EXISTS (SELECT FROM index_changes c WHERE c.movie_id = d.movie_id) AS pending
+    EXISTS (
+        SELECT FROM index_changes c WHERE c.movie_id = d.movie_id AND c.error IS NULL
+    ) AS pending
 FROM documents d LEFT JOIN listing l USING (movie_id)
 WHERE NOT d.removed AND {condition}
 """
@@ -336,7 +345,8 @@ _TRUTH_NAMED: Final = text(
     _TRUTH.format(condition="d.movie_id = ANY(CAST(:movie_ids AS text[])) ORDER BY d.movie_id")
 )
 _PENDING_AMONG: Final = text("""
-SELECT movie_id FROM index_changes WHERE movie_id = ANY(CAST(:movie_ids AS text[]))
+SELECT movie_id FROM index_changes
+WHERE movie_id = ANY(CAST(:movie_ids AS text[])) AND error IS NULL
 """)
 
 # What is searched, beside what it was derived from. Facts that are listed a second time must be the
@@ -416,7 +426,7 @@ SELECT EXISTS (SELECT FROM documents WHERE NOT removed AND derived_by <> :derive
 class Truth:
     """The state of a film that can be found, by its revisions.
 
-    `pending`: the external index has still to be told, and somebody will.
+    `pending`: the external index has still to be told, and did not refuse it before.
     """
 
     movie_id: str
@@ -439,7 +449,7 @@ async def truth_named(connection: AsyncConnection, movie_ids: Sequence[str]) -> 
 
 
 async def pending_among(connection: AsyncConnection, movie_ids: Sequence[str]) -> set[str]:
-    """Those of these films that the external index has still to be told of."""
+    """Those of these films that the external index has still to be told of, for the first time."""
     rows = await connection.execute(_PENDING_AMONG, {"movie_ids": list(movie_ids)})
     return set(rows.scalars())
 

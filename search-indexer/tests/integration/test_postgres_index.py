@@ -14,7 +14,7 @@ from service_kit.migrations import upgrade
 from service_kit.testing import deliver
 from sqlalchemy import text
 
-CATALOGUE, TRENDS = SUBSCRIPTIONS
+CATALOGUE, TRENDS, *_ = SUBSCRIPTIONS
 MIGRATION = import_module("search_indexer.migrations.versions.0004_search")
 GENRES: tuple[list[str], ...] = (["Drama"], ["Comedy"], ["Drama", "Comedy"], [])
 

@@ -117,7 +117,7 @@ async def test_a_rebuild_goes_on_after_kill_9(
 
         async def filled() -> bool:
             answer = await process.get("/search?q=film&limit=1")
-            return answer.get("total") == FILMS and not answer["degraded"]
+            return answer.get("total") == FILMS and not answer.get("degraded")
 
         await _until("the index", filled, 120)
         await publisher.publish(make.event(RebuildSearch(job_id=job_id)))

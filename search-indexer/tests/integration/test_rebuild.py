@@ -4,6 +4,7 @@ The rebuilt tables are compared with those of a database that was told the same 
 """
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import Any
@@ -333,10 +334,18 @@ async def test_an_external_index_is_filled_beside_the_old_one(
     assert state == [("next 1", None, True)]
 
 
+@pytest.mark.parametrize(
+    ("deployed", "created"), [(False, "next 1"), (True, "next 2")], ids=["as it was", "deployed"]
+)
 async def test_a_rebuild_goes_on_after_an_outage(
-    database: Database, make: Any, recording_index: Any
+    deployed: bool,
+    created: str,
+    database: Database,
+    make: Any,
+    recording_index: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Where it was: the second index is kept, and had what was sent in between."""
+    """Where it was, with the second index, unless a program with other rules goes on with it."""
     index = recording_index()
     upkeep = Upkeep(database, index)
     await upkeep.tell(*catalogue(make))
@@ -357,11 +366,42 @@ async def test_a_rebuild_goes_on_after_an_outage(
         while not await waits():  # noqa: ASYNC110 -- a row sets no event
             await asyncio.sleep(0.02)
     assert len(index.documents) == 2290
+    if deployed:
+        monkeypatch.setattr("search_indexer.upkeep_repository.derivation", lambda: 1)
     index.successor().away = False
     await asyncio.wait_for(running, 30)
     assert (await upkeep.job(command.job_id)).state == "succeeded"
-    assert index.created == "next 1"
+    assert index.created == created
     assert len(index.documents) == 2290
+
+
+@pytest.mark.parametrize("made_by", ["", "1 0003", "the same"])
+async def test_tables_of_another_layout_are_begun_again(
+    made_by: str, database: Database, make: Any
+) -> None:
+    """Such as after a deployment with a migration, which does not know of the second set."""
+    upkeep = Upkeep(database)
+    await upkeep.tell(*catalogue(make, 120))
+    content = await _content(upkeep)
+    tables = NextTables("search")
+    async with database.transaction() as connection:
+        await tables.create(connection)
+        now = await tables.made_by(connection)
+    command = rebuild_command()
+    await upkeep.tell(make.event(command))
+    began = "2026-01-01T00:00:00+00:00"
+    checkpoint = {"phase": "fill", "after": "tmdb-98", "began": began}
+    checkpoint["made_by"] = now if made_by == "the same" else made_by
+    async with database.transaction() as connection:
+        await connection.execute(
+            text("UPDATE jobs SET checkpoint = CAST(:checkpoint AS jsonb)"),
+            {"checkpoint": json.dumps(checkpoint)},
+        )
+    await upkeep.runner.run_pending()
+    job = await upkeep.job(command.job_id)
+    assert (job.state, job.done) == ("succeeded", 1 if made_by == "the same" else 122)
+    assert await _content(upkeep) == content
+    assert await upkeep.drift() == 0
 
 
 async def test_cancelling_leaves_the_old_index(
@@ -496,6 +536,25 @@ async def test_what_is_about_to_be_sent_is_no_drift(
         make.removed("tmdb-2", 2),
         make.upserted(make.movie(3, "New")),
     )
+    assert await upkeep.drift() == 0
+
+
+async def test_what_was_refused_is_drift(
+    database: Database, make: Any, recording_index: Any
+) -> None:
+    """Nobody sends it before it changes; a repair tries once more."""
+    index = recording_index()
+    upkeep = Upkeep(database, index)
+    await upkeep.tell(*(make.upserted(make.movie(n, f"Film {n}")) for n in (1, 2, 3)))
+    await upkeep.sync()
+    index.refused = {"tmdb-2", "tmdb-3"}
+    await upkeep.tell(make.upserted(make.movie(2, "Changed"), 2), make.removed("tmdb-3", 2))
+    await upkeep.sync()
+    found = await measure(compare_index(database, index))
+    assert found.samples == {"missing": [], "surplus": ["tmdb-3"], "outdated": ["tmdb-2"]}
+    index.refused = set()
+    await upkeep.run(make, RepairSearch(job_id=f"search-{uuid4().hex}"))
+    assert index.titles == {"tmdb-1": "Film 1", "tmdb-2": "Changed"}
     assert await upkeep.drift() == 0
 
 

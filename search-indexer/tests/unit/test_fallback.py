@@ -22,10 +22,12 @@ class Engine:
         self.name = name
         self.away = False
         self.asked = 0
+        self.slow: set[str] = set()
 
     async def search(self, request: SearchRequest) -> SearchResult:
-        del request
         self._ask()
+        if request.q in self.slow:
+            await asyncio.sleep(60)
         return SearchResult(engine=self.name)
 
     async def suggest(self, prefix: str, limit: int) -> Suggestions:
@@ -112,6 +114,19 @@ async def test_an_engine_that_failed_is_not_asked_by_those_who_search(
     for _ in range(10):
         assert (await fallback.search(HEAT)).engine == "postgres"
     assert engine.asked == 1
+    await fallback.close()
+
+
+async def test_a_search_that_is_slow_by_itself_falls_back_alone(
+    engine: Engine, filled: Filled
+) -> None:
+    """The engine is asked at once whether it is well, not after the pause between two probes."""
+    fallback = FallbackEngine(
+        engine, Engine("postgres"), is_filled=filled, patience=PATIENCE, probe_every=60
+    )
+    engine.slow = {"aaa bbb ccc"}
+    assert (await fallback.search(SearchRequest(q="aaa bbb ccc"))).degraded
+    await _until(_answered_by(fallback, "meilisearch"))
     await fallback.close()
 
 

@@ -72,6 +72,18 @@ def _loss_as_connection_error() -> Generator[None]:
         raise ConnectionError(msg) from error
 
 
+class _Connection(aio_pika.Connection):
+    """Closed when it cannot be made: the library would do it when the object is collected, as a
+    task of whatever loop runs by then."""
+
+    async def connect(self, timeout: float | None = None) -> None:
+        try:
+            await super().connect(timeout)
+        except BaseException:
+            await self.close()
+            raise
+
+
 class _Link:
     """One connection that is made again whenever it is lost."""
 
@@ -118,7 +130,10 @@ class _Link:
             with _loss_as_connection_error():
                 connection = await asyncio.wait_for(
                     aio_pika.connect(
-                        self._url, client_properties={"connection_name": self._name}, heartbeat=10
+                        self._url,
+                        client_properties={"connection_name": self._name},
+                        heartbeat=10,
+                        connection_class=_Connection,
                     ),
                     CONNECT_TIMEOUT,
                 )

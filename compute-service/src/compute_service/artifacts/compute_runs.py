@@ -4,24 +4,28 @@ The first step remembers the day of which the job is, so that a job that is gone
 death, and after midnight, computes the same one; of the present day each artifact has what happened
 until it was computed, which its result names. Each further step writes one artifact and says so, in
 one transaction: whatever ends the job, the artifacts behind it are the new ones and those before it
-the old ones.
+the old ones. A job that is cancelled stops in the middle of an artifact, too.
 """
 
+import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
 from moviemetric_contracts import ArtifactComputed
-from service_kit import JobFailed, RunningJob
+from service_kit import Conflict, JobFailed, Outage, RunningJob
 
 from compute_service.artifacts import repository
-from compute_service.artifacts.artifact import Artifact, Day
+from compute_service.artifacts.artifact import Artifact, Day, Write
 from compute_service.artifacts.repository import ArtifactRun
 
 KIND: Final = "compute"
 ALL: Final = "all"
+# Seconds between two looks whether a job has been cancelled.
+_LOOK_EVERY: Final = 1.0
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ class ComputeRuns:
 async def _compute(artifact: Artifact, progress: _Progress, running: RunningJob) -> _Progress:
     day = Day.of(progress.day, datetime.now(UTC))
     started = time.perf_counter()
-    write = await artifact.prepare(day)
+    write = await _prepare(artifact, day, running)
     async with running.step() as step:
         rows = await write(step.work.connection)
         seconds = round(time.perf_counter() - started, 3)
@@ -118,6 +122,18 @@ async def _compute(artifact: Artifact, progress: _Progress, running: RunningJob)
             result=further.result(),
         )
     return further
+
+
+async def _prepare(artifact: Artifact, day: Day, running: RunningJob) -> Write:
+    preparing = asyncio.ensure_future(artifact.prepare(day))
+    try:
+        while not (await asyncio.wait({preparing}, timeout=_LOOK_EVERY))[0]:
+            with suppress(Outage, Conflict):  # the step that writes it will see
+                await running.check()
+        return await preparing
+    finally:
+        preparing.cancel()
+        await asyncio.wait({preparing})
 
 
 def _named_day(request: dict[str, Any], now: datetime) -> date:

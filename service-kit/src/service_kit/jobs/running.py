@@ -105,3 +105,13 @@ class RunningJob:
         self.progressed = True
         if due:
             self._emitted_at = time.monotonic()
+
+    async def check(self) -> None:
+        """For long work between two steps: returns while it is worth going on with.
+
+        Raises:
+            JobCancelled, JobLost: as `step`.
+            Outage: whether it is, cannot be known now.
+        """
+        async with self._store.begin(self._source) as work:
+            await repository.owned(work.connection, self.job.job_id, self.job.attempt)
