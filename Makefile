@@ -17,7 +17,7 @@ FORCED := $(if $(filter command line,$(origin FORCE)),$(if $(filter-out 0 no fal
 LOG_LINES := $(if $(filter command line,$(origin LINES)),$(LINES),40)
 
 .PHONY: help bootstrap up down reset status logs env import export import-dump \
-	test check audit bench bench-import bench-ratings bench-recommendations bench-compute bench-bulk \
+	test test-thorough check audit bench bench-import bench-ratings bench-recommendations bench-compute bench-bulk \
 	bench-scale bench-search bench-search-upkeep format lint typecheck imports lock
 
 help: ## show this list
@@ -67,6 +67,9 @@ import-dump: bootstrap ## make a stack from such a file (DUMP=…; FORCE=1 delet
 
 test: bootstrap ## every test, two at a time, on servers of their own (ARGS='-k trend' JOBS=2)
 	@.venv/bin/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+
+test-thorough: bootstrap ## the same with whole data sets, and what takes minutes
+	@THOROUGH=1 .venv/bin/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 check: lint typecheck imports audit test ## everything that must hold before a change is merged
 

@@ -1,6 +1,7 @@
 """Fixtures with private PostgreSQL, RabbitMQ and Redis servers, for all packages."""
 
-from collections.abc import Generator
+import os
+from collections.abc import Generator, Sequence
 
 import pytest
 
@@ -9,6 +10,23 @@ import pytest
 import gateway as gateway
 
 pytest_plugins = ["local_stack.pytest_plugin"]
+
+
+_THOROUGH = os.environ.get("THOROUGH") == "1"
+
+
+def pytest_collection_modifyitems(items: Sequence[pytest.Item]) -> None:
+    """Leave out what takes long, unless it was asked for."""
+    if not _THOROUGH:
+        for item in items:
+            if item.get_closest_marker("thorough"):
+                item.add_marker(pytest.mark.skip(reason="takes long: make test-thorough"))
+
+
+@pytest.fixture(scope="session")
+def thorough() -> bool:
+    """Whether to take whole data sets, instead of so much of them as shows the same."""
+    return _THOROUGH
 
 
 @pytest.hookimpl(wrapper=True)

@@ -38,7 +38,7 @@ async def test_replicas_count_together_and_alone_while_redis_is_away(
     eventually: Eventually,
 ) -> None:
     for upstream in (upstreams.ingest, upstreams.compute, upstreams.search):
-        upstream.answers["/jobs"] = {"items": [], "total": 0}
+        upstream.answers["/jobs"] = {"items": [], "total": 0, "as_of": "2026-01-01T00:00:00Z"}
     settings = {
         "amqp_url": rabbit_vhost,
         "redis_url": redis_database,

@@ -416,6 +416,7 @@ REAL: list[tuple[str, dict[str, int]]] = [
 BULK_FILMS = 55_023
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(600)
 async def test_real_files(database: Database, run_import: Import, shared_data: Path) -> None:
     bulk = 0

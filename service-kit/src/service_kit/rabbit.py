@@ -76,7 +76,7 @@ class _Connection(aio_pika.Connection):
     """Closed when it cannot be made: the library would do it when the object is collected, as a
     task of whatever loop runs by then."""
 
-    async def connect(self, timeout: float | None = None) -> None:
+    async def connect(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 -- the library's
         try:
             await super().connect(timeout)
         except BaseException:
