@@ -92,8 +92,8 @@ def subscriptions(cache: Cache) -> list[Subscription[Event[Any]]]:
                 ArtifactComputed,
             ),
             handle=drop_cached_and_tell,
-            batch_size=100,
-            linger=0.005,
+            batch_size=500,
+            linger=0.02,
         ),
         Subscription(
             queue=UNROUTED_QUEUE,

@@ -19,8 +19,9 @@ import aio_pika
 import aiormq.channel
 from aio_pika.abc import AbstractChannel, AbstractConnection, ExchangeType
 from aiormq.abc import DeliveredMessage
-from aiormq.exceptions import AMQPError, DeliveryError
-from aiormq.exceptions import PublishError as ReturnedMessageError
+from aiormq.exceptions import AMQPError
+from pamqp.commands import Basic
+from pamqp.header import ContentHeader
 
 from service_kit.broker import (
     Delivery,
@@ -29,9 +30,9 @@ from service_kit.broker import (
     Outgoing,
     PublishError,
     StreamClosed,
-    Unroutable,
 )
 from service_kit.confirms import PUBLISH_TIMEOUT, AmqpChannel, ConfirmChannel
+from service_kit.frames import TappedFrames
 from service_kit.topology import DELAY_QUEUES, EXCHANGES, QueueSpec
 
 log = logging.getLogger(__name__)
@@ -41,13 +42,6 @@ DECLARE_TIMEOUT: Final = 30.0
 # Enough in flight to keep the broker busy.
 WINDOW: Final = 512
 _LOST: Final = (AMQPError, OSError, TimeoutError, RuntimeError)
-_FAILURES: Final = (
-    *_LOST,
-    PublishError,
-    DeliveryError,
-    ReturnedMessageError,
-    asyncio.InvalidStateError,
-)
 
 
 @contextmanager
@@ -168,9 +162,11 @@ class RabbitStream:
         await self._channel.set_qos(prefetch_count=prefetch)
         self._channel.close_callbacks.add(self._on_close)
         self._underlay.on_consumer_cancel_callbacks.add(self._on_cancelled_by_broker)
-        # aio-pika's own consume wraps each message twice and runs a task of its own for each; the
-        # channel below it hands over what the buffer needs.
-        answer = await self._underlay.basic_consume(queue, self._on_message)
+        # aio-pika's own consume wraps each message twice and runs two tasks for each; below it the
+        # frames themselves hand over what the buffer needs.
+        channel = cast("Any", self._underlay)
+        channel.frames = TappedFrames(channel.frames, contents={Basic.Deliver: self._on_message})
+        answer = await self._underlay.basic_consume(queue, _never_called)
         self._consumer_tag = answer.consumer_tag
 
     def _on_close(self, _sender: object, error: BaseException | None = None) -> None:
@@ -179,15 +175,15 @@ class RabbitStream:
     async def _on_cancelled_by_broker(self, _frame: object) -> None:
         self._buffer.close("the broker cancelled the consumer: was its queue deleted?")
 
-    async def _on_message(self, message: DeliveredMessage) -> None:
-        headers = cast("dict[str, object]", message.header.properties.headers or {})
+    def _on_message(self, method: Basic.Deliver, header: ContentHeader, body: bytes) -> None:
+        headers = cast("dict[str, object]", header.properties.headers or {})
         redeliveries = headers.get("x-delivery-count", 0)
         self._buffer.add(
             Delivery(
-                tag=message.delivery_tag or 0,
-                exchange=message.exchange or "",
-                routing_key=message.routing_key or "",
-                body=message.body,
+                tag=method.delivery_tag or 0,
+                exchange=method.exchange or "",
+                routing_key=method.routing_key or "",
+                body=body,
                 headers=headers,
                 redeliveries=redeliveries if isinstance(redeliveries, int) else 0,
             )
@@ -253,17 +249,7 @@ class RabbitBroker:
 
     async def publish(self, message: Outgoing) -> None:
         channel = await self._publishing_channel()
-        try:
-            await channel.publish(message)
-        except asyncio.CancelledError as error:
-            # The client library cancels what waits for a confirm when its channel closes; that is
-            # not a cancellation of the caller.
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise
-            raise _failure(error, message) from error
-        except _FAILURES as error:
-            raise _failure(error, message) from error
+        await channel.publish(message)
 
     async def publish_many(
         self, messages: Sequence[Outgoing], *, confirm_within: float = PUBLISH_TIMEOUT
@@ -287,10 +273,7 @@ class RabbitBroker:
             return [error] * len(messages)
         confirmations = [channel.publish(message, confirm_within) for message in messages]
         await asyncio.wait(confirmations)
-        return [
-            _failure_of(confirmation, message)
-            for confirmation, message in zip(confirmations, messages, strict=True)
-        ]
+        return [_failure_of(confirmation) for confirmation in confirmations]
 
     async def _publishing_channel(self) -> ConfirmChannel:
         if self._confirms is not None and not self._confirms.closed:
@@ -363,25 +346,16 @@ class RabbitBroker:
         await self._publishing.close()
 
 
-def _failure_of(confirmation: asyncio.Future[Any], message: Outgoing) -> PublishError | None:
-    if confirmation.cancelled():
-        return _failure(asyncio.CancelledError(), message)
+async def _never_called(_message: DeliveredMessage) -> None:
+    msg = "a delivery was not taken by the frames"
+    raise AssertionError(msg)
+
+
+def _failure_of(confirmation: asyncio.Future[None]) -> PublishError | None:
     error = confirmation.exception()
-    return None if error is None else _failure(error, message)
-
-
-def _failure(error: BaseException, message: Outgoing) -> PublishError:
-    match error:
-        case PublishError():
-            return error
-        case ReturnedMessageError():
-            return Unroutable(message.exchange, message.routing_key)
-        case DeliveryError():
-            return PublishError(f"the broker refused the message: {error}")
-        case TimeoutError():
-            return PublishError("the broker did not confirm in time")
-        case _:
-            return PublishError(f"the connection to the broker was lost: {type(error).__name__}")
+    if error is None or isinstance(error, PublishError):
+        return error
+    raise error
 
 
 async def _underlay(channel: AbstractChannel) -> aiormq.channel.Channel:
