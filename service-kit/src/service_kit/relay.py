@@ -15,7 +15,8 @@ from service_kit.store import Store
 
 log = logging.getLogger(__name__)
 
-BATCH: Final = 200
+# One window of confirms: few enough to lose little time when the broker confirms nothing.
+BATCH: Final = 500
 # Finds what another process of the service committed and did not live to publish.
 POLL_SECONDS: Final = 1.0
 MAX_BACKOFF: Final = 5.0
