@@ -51,7 +51,7 @@ class MakeStack(Protocol):
     def __call__(
         self, *, env: Mapping[str, str] | None = None, only: tuple[str, ...] | None = None
     ) -> "LiveStack":
-        """Start it; it ends with the test run."""
+        """Start it; it ends with the module's tests."""
         ...
 
 
