@@ -27,6 +27,7 @@ class Rated:
         rated: until rating-service had taken the last of them.
         counted: until compute-service had the last of what follows from them.
         processor: seconds of processor time that each service took for it.
+        events: the commands, and what followed from them, that services with a database took.
     """
 
     rows: int
@@ -34,6 +35,7 @@ class Rated:
     rated: float
     counted: float
     processor: dict[str, float]
+    events: int
 
 
 def ratings_folder(scratch: Path) -> Path:
@@ -79,7 +81,7 @@ def rated(stack: LiveStack, folder: Path) -> Rated:
     eventually("the films to be everywhere", lambda: not stack.busy(), seconds=300, every=1.0)
     stack.drain(60)
 
-    before = _processor_time(stack)
+    before, taken_before = _processor_time(stack), _taken(stack)
     started = time.perf_counter()
     job_id = stack.api.upload(folder / "ratings.csv.gz")
     published = rated = 0.0
@@ -103,7 +105,15 @@ def rated(stack: LiveStack, folder: Path) -> Rated:
     stack.drain(60)
     assert stack.parked() == {}
     used = {name: seconds - before[name] for name, seconds in _processor_time(stack).items()}
-    return Rated(rows, published, rated, counted, used)
+    return Rated(rows, published, rated, counted, used, _taken(stack) - taken_before)
+
+
+def _taken(stack: LiveStack) -> int:
+    [row] = stack.rows("""
+        SELECT (SELECT count(*) FROM rating.inbox) + (SELECT count(*) FROM compute.inbox)
+            + (SELECT count(*) FROM search.inbox) AS n
+    """)
+    return row["n"]
 
 
 def _processor_time(stack: LiveStack) -> dict[str, float]:

@@ -228,6 +228,7 @@ def bench_ratings(stack: LiveStack, report: Report) -> None:
     report.line("  to the last of them counted in the chart", f"{found.counted:.1f} s")
     for name, seconds in found.processor.items():
         report.line(f"processor time of {name}", f"{seconds:.1f} s")
+    report.line("events through all services", f"{found.events / found.counted:,.0f}/s")
     report.line("ratings through all services", f"{rate:,.0f}/s", ">= 2,500/s", ok=rate >= 2500)
 
 

@@ -5,8 +5,9 @@ is there and should not be, and *outdated* when it is there in another state: of
 trend or the ratings, by their revisions; in PostgreSQL, whose index is derived in the transaction
 that stores a film, by the facts that are kept a second time and by the rules that were applied.
 
-Of an external index, what `index_changes` names is no fault: somebody is about to send it. As films
-change while they are compared, whatever seems wrong is looked at a second time.
+Of an external index, what `index_changes` names is no fault: somebody is about to send it, unless
+the index has refused it. As films change while they are compared, whatever seems wrong is looked at
+a second time.
 """
 
 from collections.abc import AsyncGenerator, Mapping, Sequence

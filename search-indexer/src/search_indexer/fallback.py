@@ -4,11 +4,12 @@ The tables that PostgreSQL searches are always kept, so nothing has to be prepar
 for the engine for a fraction of a second at most; after a failure nobody asks it any more but a
 probe in the background, which also waits until an index that was lost has been filled again. After
 a search that took too long the probe goes at once: if only that search was slow, the others are
-back with the engine as soon as it answers.
+back with the engine as soon as it answers. An engine that is slow again soon after gets its rest.
 """
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -24,6 +25,8 @@ NOTE: Final = "the search engine is away; the database answers, which finds less
 
 _PATIENCE: Final = 0.5
 _PROBE_EVERY: Final = 1.0
+# Slow searches less than so many seconds apart are the engine's fault.
+_DOUBTED_FOR: Final = 10.0
 # How old the knowledge may be that the index has everything.
 _FILLED_FOR: Final = 1.0
 _PROBE: Final = SearchRequest(q="the", limit=1)
@@ -57,6 +60,7 @@ class FallbackEngine:
         self._usable = True
         # A search took too long, which may be the search's fault.
         self._in_doubt = False
+        self._doubted_at = -math.inf
         self._looked_at = 0.0
         self._watching: asyncio.Task[None] | None = None
 
@@ -97,7 +101,7 @@ class FallbackEngine:
                 async with asyncio.timeout(self._patience):
                     return await engine()
             except TimeoutError:
-                self._in_doubt = True
+                self._doubt()
                 self._give_up(f"no answer within {self._patience:g} s")
             except Outage as outage:
                 self._give_up(outage.reason)
@@ -108,6 +112,11 @@ class FallbackEngine:
         else:
             self._watch()
         return replace(await makeshift(), degraded=True, note=NOTE)
+
+    def _doubt(self) -> None:
+        now = time.monotonic()
+        self._in_doubt = now - self._doubted_at > _DOUBTED_FOR
+        self._doubted_at = now
 
     def _give_up(self, reason: str) -> None:
         if self._usable:

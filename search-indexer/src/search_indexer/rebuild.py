@@ -13,10 +13,10 @@ because its process has died, `tidy` does.
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from moviemetric_contracts import SearchRebuilt
 from service_kit import Conflict, Database, JobCancelled, Outage, RunningJob, UnitOfWork
@@ -65,6 +65,16 @@ class _State:
     began: str = ""
     made_by: str = ""
 
+    @classmethod
+    def of(cls, checkpoint: Mapping[str, Any]) -> "_State":
+        """What is kept of it; what a newer program kept beside it is left out."""
+        known = {item.name for item in fields(cls)}
+        return cls(**{name: value for name, value in checkpoint.items() if name in known})
+
+    def at(self, phase: Phase) -> "_State":
+        """The same in another phase."""
+        return replace(self, phase=phase)
+
     def next_engine(self, engine: str, total: int) -> "_State":
         return _State(finished=[*self.finished, engine], done=total, total=self.total)
 
@@ -85,7 +95,7 @@ class Rebuild:
 
     async def run(self, running: RunningJob) -> None:
         """Goes on from the job's checkpoint."""
-        state = _State(**running.job.checkpoint)
+        state = _State.of(running.job.checkpoint)
         try:
             if POSTGRES not in state.finished:
                 state = await self._rebuild_tables(running, state)
@@ -110,24 +120,38 @@ class Rebuild:
     # --- PostgreSQL -----------------------------------------------------------------------------
 
     async def _rebuild_tables(self, running: RunningJob, state: _State) -> _State:
+        while state.phase != "clear up":
+            state = await self._begin_tables(running, state)
+            state = await self._fill_tables(running, state)
+            if state.phase == "swap":
+                state = await self._swap_tables(running, state)
+        async with running.step() as step:
+            await self._tables.drop(step.work.connection)
+            state = state.next_engine(POSTGRES, state.done)
+            step.advance(checkpoint=asdict(state))
+        return state
+
+    async def _begin_tables(self, running: RunningJob, state: _State) -> _State:
+        """The second set, if there is none that is of use."""
         async with self._database.reading() as connection:
             exist = await self._tables.exist(connection)
             films = await upkeep_repository.count_films(connection)
             made_by = await self._tables.made_by(connection)
-        usable = exist and state.made_by == made_by
-        if state.phase == "new" or (state.phase != "clear up" and not usable):
-            async with running.step() as step:
-                await self._tables.create(step.work.connection)
-                state = _State(
-                    phase="fill", total=films * self._engines, began=_now(), made_by=made_by
-                )
-                step.advance(done=0, total=state.total, checkpoint=asdict(state))
+        if state.phase != "new" and exist and state.made_by == made_by:
+            return state
+        async with running.step() as step:
+            await self._tables.create(step.work.connection)
+            begun = _State(phase="fill", total=films * self._engines, began=_now(), made_by=made_by)
+            step.advance(done=0, total=begun.total, checkpoint=asdict(begun))
+        return begun
+
+    async def _fill_tables(self, running: RunningJob, state: _State) -> _State:
         while state.phase == "fill":
             state = await self._copy_page(running, state)
         if state.phase == "index":
             async with running.step() as step:
                 await self._tables.build_indexes(step.work.connection)
-                state = replace(state, phase="catch up")
+                state = state.at("catch up")
                 step.advance(checkpoint=asdict(state))
         rounds = 0
         while state.phase == "catch up":
@@ -135,14 +159,8 @@ class Rebuild:
             async with running.step() as step:
                 copied = await self._catch_up(step.work.connection)
                 if copied <= _CAUGHT_UP or rounds >= _MOST_ROUNDS:
-                    state = replace(state, phase="swap")
+                    state = state.at("swap")
                 step.advance(checkpoint=asdict(state))
-        if state.phase == "swap":
-            state = await self._swap_tables(running, state)
-        async with running.step() as step:
-            await self._tables.drop(step.work.connection)
-            state = state.next_engine(POSTGRES, state.done)
-            step.advance(checkpoint=asdict(state))
         return state
 
     async def _copy_page(self, running: RunningJob, state: _State) -> _State:
@@ -178,12 +196,17 @@ class Rebuild:
         async with running.step() as step:
             connection = step.work.connection
             await self._tables.stop_writers(connection)
+            if await self._tables.made_by(connection) != state.made_by:
+                # A migration came in between, which does not know of the second set.
+                state = state.at("new")
+                step.advance(checkpoint=asdict(state))
+                return state
             while await self._catch_up(connection):
                 pass
             await self._tables.swap(connection)
             shown = await upkeep_repository.count_shown(connection)
             self._tell(running, step.work, POSTGRES, shown, state)
-            state = replace(state, phase="clear up")
+            state = state.at("clear up")
             step.advance(done=state.done, checkpoint=asdict(state))
         return state
 
@@ -265,7 +288,7 @@ class Rebuild:
             await repository.set_rebuilt_by(connection, engine=writer.engine, job_id=None)
             await repository.mark_filled(connection, writer.engine)
             self._tell(running, step.work, writer.engine, documents, state)
-            state = replace(state, phase="clear up")
+            state = state.at("clear up")
             step.advance(done=state.done, checkpoint=asdict(state))
         writer.rebuild_ended()
         return state

@@ -404,6 +404,29 @@ async def test_tables_of_another_layout_are_begun_again(
     assert await upkeep.drift() == 0
 
 
+async def test_a_migration_during_a_rebuild_begins_it_again(
+    database: Database, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second set would take back what the migration did."""
+    upkeep = Upkeep(database)
+    await upkeep.tell(*catalogue(make, 120))
+    content = await _content(upkeep)
+    stop_writers, made = NextTables.stop_writers, list[str]()
+
+    async def migrated(self: NextTables, connection: Any) -> None:
+        await stop_writers(self, connection)
+        if not made:
+            monkeypatch.setattr("search_indexer.upkeep_repository.derivation", lambda: 1)
+        made.append(await self.made_by(connection))
+
+    monkeypatch.setattr(NextTables, "stop_writers", migrated)
+    job = await upkeep.run(make, rebuild_command())
+    assert (job.state, job.done) == ("succeeded", 122)
+    assert made == [made[0]] * 2
+    assert await _content(upkeep) == content
+    assert await upkeep.rows(SCHEMAS) == [("search",)]
+
+
 async def test_cancelling_leaves_the_old_index(
     database: Database, make: Any, recording_index: Any
 ) -> None:
@@ -542,7 +565,7 @@ async def test_what_is_about_to_be_sent_is_no_drift(
 async def test_what_was_refused_is_drift(
     database: Database, make: Any, recording_index: Any
 ) -> None:
-    """Nobody sends it before it changes; a repair tries once more."""
+    """It may never be taken; a repair tries it at once."""
     index = recording_index()
     upkeep = Upkeep(database, index)
     await upkeep.tell(*(make.upserted(make.movie(n, f"Film {n}")) for n in (1, 2, 3)))

@@ -130,6 +130,27 @@ async def test_a_search_that_is_slow_by_itself_falls_back_alone(
     await fallback.close()
 
 
+async def test_an_engine_that_is_slow_again_is_left_alone(engine: Engine, filled: Filled) -> None:
+    """It answers its probe, but not those who search."""
+    fallback = FallbackEngine(
+        engine, Engine("postgres"), is_filled=filled, patience=PATIENCE, probe_every=60
+    )
+    engine.slow = {"heat"}
+    assert (await fallback.search(HEAT)).degraded
+    cold = SearchRequest(q="cold")
+
+    async def answered() -> bool:
+        return (await fallback.search(cold)).engine == "meilisearch"
+
+    await _until(answered)
+    assert (await fallback.search(HEAT)).degraded
+    asked = engine.asked
+    await asyncio.sleep(2 * PATIENCE)
+    assert (await fallback.search(cold)).degraded
+    assert engine.asked == asked
+    await fallback.close()
+
+
 async def test_an_index_that_is_being_filled_is_not_asked(
     fallback: FallbackEngine, filled: Filled
 ) -> None:

@@ -95,7 +95,8 @@ def header_frame(message: Outgoing, message_id: str, channel_number: int) -> byt
 
 @dataclass(slots=True)
 class _Pending:
-    message: Outgoing
+    exchange: str
+    routing_key: str
     frames: bytes
     message_id: str
     confirmation: _Confirmation
@@ -148,7 +149,11 @@ class ConfirmChannel:
             msg = f"the message cannot be encoded: {type(error).__name__}: {error}"
             confirmation.set_exception(PublishError(msg))
             return confirmation
-        self._pending.append(_Pending(message, frames, message_id, confirmation, timeout))
+        self._pending.append(
+            _Pending(
+                message.exchange, message.routing_key, frames, message_id, confirmation, timeout
+            )
+        )
         if len(self._pending) == 1:
             self._loop.call_soon(self._flush)
         return confirmation
@@ -175,7 +180,7 @@ class ConfirmChannel:
         for item in waiting:
             self._tag += 1
             item.tag = self._tag
-            item.frames = b""
+            item.frames = b""  # the timer below holds the items until the timeout
             self._unsettled[item.tag] = item
             self._by_message_id[item.message_id] = item
         for timeout in {item.timeout for item in waiting}:
@@ -228,8 +233,7 @@ class ConfirmChannel:
         # The broker confirms it afterwards, as it does any other.
         item = self._by_message_id.get(header.properties.message_id or "")
         if item is not None and not item.confirmation.done():
-            message = item.message
-            _reject(item.confirmation, Unroutable(message.exchange, message.routing_key))
+            _reject(item.confirmation, Unroutable(item.exchange, item.routing_key))
 
     def _expire(self, items: Sequence[_Pending]) -> None:
         late = [item for item in items if self._unsettled.pop(item.tag, None) is not None]

@@ -7,10 +7,13 @@ place; what it is not asked for goes on to the queue.
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
+
+# So many frames are taken in one turn of the event loop at most.
+_TURN: Final = 64
 
 OnMethod = Callable[[Any], None]
 OnContent = Callable[[Any, ContentHeader, bytes], None]
@@ -41,33 +44,42 @@ class TappedFrames:
         self._header: ContentHeader | None = None
         self._parts: list[bytes] = []
         self._missing = 0
+        self._taken = 0
 
     async def put(self, item: tuple[int, Any]) -> None:
         """Take a frame, with its weight before it."""
         frame = item[1]
         kind: type[object] = frame.__class__
-        if self._method is not None:
-            if kind is ContentHeader:
-                self._header = frame
-                self._missing = frame.body_size
-            elif kind is ContentBody:
-                self._parts.append(frame.value)
-                self._missing -= len(frame.value)
-            if self._header is not None and self._missing <= 0:
-                self._complete(self._header)
+        if self._method is not None and kind in {ContentHeader, ContentBody}:
+            self._gather(frame)
         elif kind in self._contents:
-            self._method = frame
+            self._begin(frame)
         elif (take := self._methods.get(kind)) is not None:
             take(frame)
         else:
+            # Whatever else comes, such as the channel's end, ends a message that is not whole.
+            self._begin(None)
             await self._queue.put(item)
+            return
+        self._taken += 1
+        if self._taken % _TURN == 0:
+            await asyncio.sleep(0)
 
-    def _complete(self, header: ContentHeader) -> None:
-        method, parts = self._method, self._parts
-        self._method, self._header, self._parts = None, None, []
-        self._contents[type(method)](
-            method, header, parts[0] if len(parts) == 1 else b"".join(parts)
-        )
+    def _begin(self, method: Any) -> None:
+        self._method, self._header, self._parts = method, None, []
+
+    def _gather(self, frame: Any) -> None:
+        if isinstance(frame, ContentHeader):
+            self._header = frame
+            self._missing = frame.body_size
+        else:
+            self._parts.append(frame.value)
+            self._missing -= len(frame.value)
+        if self._header is not None and self._missing <= 0:
+            method, header, parts = self._method, self._header, self._parts
+            self._begin(None)
+            body = parts[0] if len(parts) == 1 else b"".join(parts)
+            self._contents[method.__class__](method, header, body)
 
     async def get(self) -> Any:
         """What was passed on, for the channel's task."""

@@ -41,7 +41,7 @@ CONNECT_TIMEOUT: Final = 5.0
 DECLARE_TIMEOUT: Final = 30.0
 # Enough in flight to keep the broker busy.
 WINDOW: Final = 512
-_LOST: Final = (AMQPError, OSError, TimeoutError, RuntimeError)
+_LOST: Final = (AMQPError, OSError, TimeoutError, RuntimeError, asyncio.InvalidStateError)
 
 
 @contextmanager

@@ -193,6 +193,7 @@ async def test_contents_are_gathered_and_the_rest_is_passed_on(channel: Channel)
         ContentBody(b"de"),
         Basic.Deliver("c", 2),
         ContentHeader(body_size=0),
+        Basic.Deliver("c", 3),
         others[3],
     ):
         await frames.put((0, frame))

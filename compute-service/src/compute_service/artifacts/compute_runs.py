@@ -133,7 +133,7 @@ async def _prepare(artifact: Artifact, day: Day, running: RunningJob) -> Write:
         return await preparing
     finally:
         preparing.cancel()
-        await asyncio.wait({preparing})
+        await asyncio.gather(preparing, return_exceptions=True)
 
 
 def _named_day(request: dict[str, Any], now: datetime) -> date:
