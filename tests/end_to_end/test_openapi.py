@@ -52,7 +52,7 @@ def run(stack: LiveStack, folder: Path, *options: str) -> Answers:
         env={**os.environ, "SCHEMATHESIS_HOOKS": str(HERE / "openapi_answers.py")},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=500,
         check=False,
     )
     assert result.returncode == 0, result.stdout[-20_000:] + result.stderr[-5_000:]
@@ -89,7 +89,7 @@ def succeeded(counts: Counter[int]) -> int:
     return sum(count for status, count in counts.items() if 200 <= status < 300)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_an_administrator_is_answered_as_documented(documented: LiveStack, tmp_path: Path) -> None:
     token = ("--header", f"Authorization: Bearer {documented.api.token}")
     # Nor any other credentials, beside which these would not count.

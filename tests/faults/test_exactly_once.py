@@ -37,8 +37,11 @@ class Traffic:
     def __init__(self, stack: LiveStack, seed: int) -> None:
         self._stack = stack
         self._draw = random.Random(seed)
-        start = 600 + seed * FILMS
-        self.films = sample_films()[start : start + FILMS]
+        # What others did with a film would be counted, too.
+        rows = stack.rows("SELECT DISTINCT movie_id FROM compute.activity")
+        touched = {row["movie_id"] for row in rows}
+        films = [number for number in sample_films() if f"tmdb-{number}" not in touched]
+        self.films = films[600 : 600 + FILMS]
         self.accepted: Counter[str] = Counter()
         self.registered: set[int] = set()
         self.refusals = 0

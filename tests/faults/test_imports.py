@@ -4,10 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from harness import LiveStack, MakeStack, eventually
 from harness.files import write_upload
 
-ROWS = 60_000
+ROWS = 40_000
 # Imports are for administrators, who sign in at rating-service.
 PARTS = ("ingest-service", "rating-service", "gateway")
 
@@ -32,6 +33,7 @@ def rejects(stack: LiveStack) -> list[dict[str, Any]]:
     )
 
 
+@pytest.mark.timeout(300)
 def test_an_import_killed_twice_is_an_import(make_stack: MakeStack, tmp_path: Path) -> None:
     file = tmp_path / "films.csv"
     write_upload(file, ROWS, wrong_every=500)
