@@ -95,6 +95,8 @@ class LiveStack:
             "TMDB_REQUESTS_PER_SECOND": "400",
             "TMDB_STANDIN_PORT": str(ports["tmdb-standin"]),
             "SEARCH_BACKEND": "postgres",
+            # A machine that runs many tests at a time is slower than one that serves people.
+            "READ_TIMEOUT": "10",
             "INGEST_URL": self.urls["ingest-service"],
             "RATING_URL": self.urls["rating-service"],
             "COMPUTE_URL": self.urls["compute-service"],

@@ -364,7 +364,7 @@ async def somebody_waits_for_a_lock(database: Database) -> None:
         "SELECT 1 FROM pg_stat_activity "
         "WHERE datname = current_database() AND wait_event_type = 'Lock'"
     )
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             async with database.reading() as connection:
                 if (await connection.execute(statement)).first() is not None:

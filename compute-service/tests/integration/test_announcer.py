@@ -107,7 +107,7 @@ async def test_a_view_that_is_being_counted_during_the_sweep_is_not_lost(
     async with unit_of_work(database, source=NAME) as work:
         await TrendHandlers(formula).count_views([make.viewed("tmdb-1")], work)
         sweeping = asyncio.ensure_future(sweep())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await somebody_waits_for_a_lock(database)
     [update] = await sweeping
     assert [entry.views for entry in update.entries] == [2]

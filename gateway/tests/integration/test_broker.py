@@ -34,7 +34,7 @@ async def declare(url: str) -> RabbitBroker:
 async def received(broker: RabbitBroker, count: int) -> list[dict[str, Any]]:
     """The bodies of the next `count` messages; they are acknowledged."""
     bodies: list[dict[str, Any]] = []
-    async with asyncio.timeout(10), broker.consume(TAKERS.queue, 1000) as stream:
+    async with asyncio.timeout(30), broker.consume(TAKERS.queue, 1000) as stream:
         while len(bodies) < count:
             deliveries = await stream.take(1000, 0.01)
             bodies += [json.loads(delivery.body) for delivery in deliveries]
@@ -91,7 +91,7 @@ async def test_an_event_that_no_queue_takes_is_kept_with_the_reason(
         answer = await client.post("/movies/view", json={"tmdb_id": 5})
         assert answer.status_code == 202
         broker = RabbitBroker(rabbit_vhost, name="test")
-        async with asyncio.timeout(10), broker.consume("gateway.unrouted.dead", 10) as stream:
+        async with asyncio.timeout(30), broker.consume("gateway.unrouted.dead", 10) as stream:
             [parked] = await stream.take(10, 0)
         await broker.close()
     assert json.loads(parked.body)["id"] == answer.json()["event_id"]

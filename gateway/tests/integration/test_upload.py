@@ -68,7 +68,7 @@ async def imports(url: str, count: int) -> list[dict[str, Any]]:
     """The next `count` commands."""
     broker = RabbitBroker(url, name="test")
     bodies: list[dict[str, Any]] = []
-    async with asyncio.timeout(10), broker.consume(TAKER.queue, 100) as stream:
+    async with asyncio.timeout(30), broker.consume(TAKER.queue, 100) as stream:
         while len(bodies) < count:
             deliveries = await stream.take(100, 0.05)
             bodies += [json.loads(delivery.body) for delivery in deliveries]
@@ -109,7 +109,7 @@ def request(client: httpx.AsyncClient, *headers: bytes) -> bytes:
 
 async def answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, Any]]:
     """Status and JSON body of what comes until its length is reached."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         head = await reader.readuntil(b"\r\n\r\n")
         fields = dict(
             line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if b": " in line

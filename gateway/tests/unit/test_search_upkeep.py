@@ -114,7 +114,7 @@ async def test_nobody_reads_what_others_searched_for(api: httpx.AsyncClient) -> 
 
 
 async def _told(publisher: Any, count: int) -> list[Any]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while len(publisher.events) < count:  # noqa: ASYNC110 -- a background task sets no event
             await asyncio.sleep(0.005)
     return publisher.events

@@ -317,7 +317,7 @@ async def test_a_bulk_run_leaves_connections_to_others(standin: Any, make_client
     client: TmdbClient = make_client(standin.base_url, requests_per_second=1000)
     lane = client.bulk_lane()
     bulk = [asyncio.create_task(client.fetch_movie(INCEPTION, lane=lane)) for _ in range(100)]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (await asyncio.to_thread(standin.requests))["in_flight"] < 16:  # noqa: ASYNC110 -- another process
             await asyncio.sleep(0.01)
     began = time.monotonic()

@@ -76,7 +76,7 @@ async def fallback(engine: Engine, filled: Filled) -> AsyncGenerator[FallbackEng
 
 
 async def _until(holds: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not await holds():  # noqa: ASYNC110 -- a background task sets no event
             await asyncio.sleep(0.01)
 

@@ -428,7 +428,7 @@ async def test_a_waiting_job_can_be_cancelled(database: Database) -> None:
 
     await until(waits)
     await cancel(database)
-    await asyncio.wait_for(task, 5)
+    await asyncio.wait_for(task, 30)
     cancelled = await job(database)
     assert (cancelled.state, cancelled.error) == ("cancelled", None)
 
@@ -534,7 +534,7 @@ async def test_a_job_that_comes_later_starts_beside_one_that_runs(database: Data
     both = asyncio.Barrier(2)
 
     async def meet(_running: RunningJob) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await both.wait()
 
     await add(database, "count-1")
@@ -618,7 +618,7 @@ async def test_shutdown_takes_the_step_back_and_frees_the_job(database: Database
     await asyncio.wait_for(within.wait(), PATIENCE)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asyncio.wait_for(task, 5)
+        await asyncio.wait_for(task, 30)
     left = await job(database)
     assert (left.state, left.done) == ("running", 1)
     await run(database)
@@ -698,7 +698,7 @@ async def test_a_killed_process_is_succeeded_by_the_next(
         kills += 1
         assert (await job(database)).state == "running"
     # The lock goes with the connection: nothing to wait for but the server's noticing it.
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (await job(database)).state == "running":
             await runner(database).run_pending()
             await asyncio.sleep(0.02)

@@ -112,7 +112,7 @@ async def test_bodies_of_any_size_arrive_whole(rabbit_vhost: str, size: int) -> 
     )
     assert errors == [None, None, None]
     got: list[bytes] = []
-    async with asyncio.timeout(10), broker.consume(QUEUE, 10) as stream:
+    async with asyncio.timeout(30), broker.consume(QUEUE, 10) as stream:
         while len(got) < 3:
             got += [delivery.body for delivery in await stream.take(10, 0.05)]
     await broker.close()
@@ -143,7 +143,7 @@ async def test_a_message_that_cannot_be_sent_fails_alone(rabbit_vhost: str) -> N
         Outgoing("moviemetric.events", "a.b.v1", b"{}", {"x-number": 2**64 - 1}),
         Outgoing("moviemetric.events", "a.b.v1", b"{}", {"x-text": "\ud800"}),
     ]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         errors = await broker.publish_many([good, *bad, good])
         assert [error is None for error in errors] == [True, False, False, False, True]
         assert all("cannot be encoded" in str(error) for error in errors if error)

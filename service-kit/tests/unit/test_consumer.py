@@ -74,7 +74,7 @@ class Stage:
             yield consumer
         finally:
             await consumer.stop()
-            await asyncio.wait_for(task, 5)
+            await asyncio.wait_for(task, 30)
             await self.broker.close()
 
     async def publish(self, *names: str) -> None:

@@ -194,7 +194,7 @@ async def test_a_periodic_job_runs_where_its_role_is_played(
         broker=InMemoryBroker(),
     )
     running = asyncio.create_task(service.run())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         # what waits for the end of the process is the last that is begun
         while "stop" not in task_names():  # noqa: ASYNC110 -- nothing else tells
             await asyncio.sleep(0.01)

@@ -90,7 +90,7 @@ def test_a_hanging_request_is_given_up_by_the_client_and_holds_up_no_shutdown(
         client.post("/_control/faults", json={"fractions": {"timeout": 1.0}})
         with pytest.raises(httpx.ReadTimeout):
             client.get("/3/movie/550", timeout=0.2)
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while (seen := client.get("/_control/requests").json())["in_flight"]:
             assert time.monotonic() < deadline
         assert seen["paths"] == {"/3/movie/{id}": {"client gave up": 1}}

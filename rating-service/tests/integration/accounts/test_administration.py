@@ -133,7 +133,7 @@ async def test_who_waits_for_a_demotion_finds_itself_the_last(store: Any, client
         await repository.set_role(connection, root, "user")
         second = asyncio.create_task(demote(ada))
         waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while await store.rows(waiting) == [(0,)]:  # noqa: ASYNC110 -- another process's state
                 await asyncio.sleep(0.01)
     with pytest.raises(LastAdminError):

@@ -118,7 +118,7 @@ class Store:
             "SELECT 1 FROM pg_stat_activity "
             "WHERE datname = current_database() AND wait_event_type = 'Lock'"
         )
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while True:
                 if await self.rows(waiting):
                     return
