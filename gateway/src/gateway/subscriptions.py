@@ -92,7 +92,8 @@ def subscriptions(cache: Cache) -> list[Subscription[Event[Any]]]:
                 ArtifactComputed,
             ),
             handle=drop_cached_and_tell,
-            batch_size=500,
+            # Few at a time: requests wait while a batch is read.
+            batch_size=100,
             linger=0.02,
         ),
         Subscription(
