@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 FILMS_A_ROW: Final = 1000
 _NAMESPACE: Final = UUID("0f2f4f1e-4d3b-4b0e-9d8e-6a1c5f6f0b52")
 _SOURCE: Final = "/ingest-service"
-_LONGEST_WAIT: Final = timedelta(seconds=60)
+_LONGEST_WAIT: Final = timedelta(seconds=120)
 
 _ADD: Final = text("""
     INSERT INTO announcements (movie_ids, created_at)
