@@ -16,6 +16,8 @@ from rating_service.admins import (
 from rating_service.bootstrap import bootstrap
 from rating_service.passwords import Passwords
 
+# As the fixtures name it.
+ADMIN = "root"
 ADMIN_ROUTES = [
     ("GET", "/admin/users", None),
     ("PUT", "/admin/users/ada/role", {"role": "user"}),
@@ -83,7 +85,7 @@ async def test_the_last_administrator_stays(client: Any, store: Any) -> None:
     admin = await client.admin()
     body = {"password": "nine copper kettles"}
     for method, path, sent in (
-        ("PUT", "/admin/users/root/role", {"role": "user"}),
+        ("PUT", f"/admin/users/{ADMIN}/role", {"role": "user"}),
         ("DELETE", "/admin/users/root", None),
         ("DELETE", "/users/me", body),
     ):
@@ -109,7 +111,7 @@ async def test_two_administrators_cannot_put_each_other_out(
         client.request("PUT", "/admin/users/ada/role", token=root, json={"role": "user"}),
         client.request("DELETE", "/admin/users/root", token=ada)
         if attempt
-        else client.request("PUT", "/admin/users/root/role", token=ada, json={"role": "user"}),
+        else client.request("PUT", f"/admin/users/{ADMIN}/role", token=ada, json={"role": "user"}),
     ]
     answers = await asyncio.gather(*requests)
     statuses = [answer.status_code for answer in answers]
