@@ -6,7 +6,6 @@ who finds the message among the dead letters.
 
 import json
 from typing import Annotated, Any, Generic, Literal, Self, TypeVar
-from uuid import uuid4
 
 from pydantic import (
     AfterValidator,
@@ -18,6 +17,7 @@ from pydantic import (
 )
 
 from moviemetric_contracts.fields import Moment
+from moviemetric_contracts.ids import new_id
 from moviemetric_contracts.messages import REGISTRY, Message
 
 M = TypeVar("M", bound=Message)
@@ -77,7 +77,7 @@ class Event(BaseModel, Generic[M]):
     ) -> "Event[N]":
         """A new event that carries `data`; `cause` is the event that led to it, if any."""
         return Event[N].model_construct(
-            id=id or str(uuid4()),
+            id=id or new_id(),
             source=source,
             type=data.TYPE,
             time=time,

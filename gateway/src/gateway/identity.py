@@ -8,8 +8,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
-from uuid import UUID, uuid4, uuid5
+from uuid import UUID, uuid5
 
+from moviemetric_contracts.ids import new_id
 from service_kit.http import ProblemError
 
 MAX_KEY_LENGTH: Final = 200
@@ -52,7 +53,7 @@ class RequestIdentity:
         remembers its first use, must not make another event's id.
         """
         if self.idempotency_key is None:
-            return str(uuid4())
+            return new_id()
         return str(uuid5(_NAMESPACE, f"{route} {self.idempotency_key} {asked}".rstrip()))
 
 

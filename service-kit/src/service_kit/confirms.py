@@ -23,7 +23,7 @@ from pamqp.commands import Basic
 from pamqp.header import ContentHeader
 
 from service_kit.broker import Outgoing, PublishError, Unroutable
-from service_kit.frames import TappedFrames
+from service_kit.frames import ConfirmTap, TappedReader
 
 PUBLISH_TIMEOUT: Final = 2.0
 # What a broker that confirms nothing may hold in memory here; it has 2 s for each of them.
@@ -44,7 +44,6 @@ class AmqpChannel(Protocol):
     """What is used of aiormq's channel, in one place to compare with its next version."""
 
     number: int
-    frames: Any
     write_queue: asyncio.Queue[Any]
     max_content_size: int
 
@@ -107,8 +106,10 @@ class _Pending:
 class ConfirmChannel:
     """Publishes on a channel that is in confirm mode and reports returned messages as errors."""
 
-    def __init__(self, channel: AmqpChannel) -> None:
+    def __init__(self, channel: AmqpChannel, reader: TappedReader) -> None:
         self._channel = channel
+        self._reader = reader
+        self._tap = ConfirmTap(self._on_confirm, self._on_return)
         self._pending: list[_Pending] = []
         # By delivery tag, in the order of publishing.
         self._unsettled: dict[int, _Pending] = {}
@@ -117,11 +118,7 @@ class ConfirmChannel:
         self._tag = 0
         self._prefix = uuid4().hex
         self._loop = asyncio.get_running_loop()
-        channel.frames = TappedFrames(
-            channel.frames,
-            methods={Basic.Ack: self._on_ack, Basic.Nack: self._on_nack},
-            contents={Basic.Return: self._on_return},
-        )
+        reader.tap(channel.number, self._tap)
         channel.create_future().add_done_callback(self._on_close)
 
     @property
@@ -203,18 +200,18 @@ class ConfirmChannel:
             )
         )
 
-    def _on_ack(self, frame: Basic.Ack) -> None:
-        for item in self._settled_by(frame):
+    def _on_confirm(self, tag: int, multiple: bool, accepted: bool) -> None:
+        settled = self._settled_by(tag, multiple=multiple)
+        if not accepted:
+            _fail(settled, "the broker refused the message")
+            return
+        for item in settled:
             if not item.confirmation.done():
                 item.confirmation.set_result(None)
 
-    def _on_nack(self, frame: Basic.Nack) -> None:
-        _fail(self._settled_by(frame), "the broker refused the message")
-
-    def _settled_by(self, frame: Basic.Ack | Basic.Nack) -> list[_Pending]:
-        tag = frame.delivery_tag or 0
+    def _settled_by(self, tag: int, *, multiple: bool) -> list[_Pending]:
         tags: list[int]
-        if not frame.multiple:
+        if not multiple:
             tags = [tag] if tag in self._unsettled else []
         elif tag == 0:  # all that there are
             tags = list(self._unsettled)
@@ -229,9 +226,9 @@ class ConfirmChannel:
             del self._by_message_id[item.message_id]
         return items
 
-    def _on_return(self, _frame: Basic.Return, header: ContentHeader, _body: bytes) -> None:
+    def _on_return(self, message_id: str) -> None:
         # The broker confirms it afterwards, as it does any other.
-        item = self._by_message_id.get(header.properties.message_id or "")
+        item = self._by_message_id.get(message_id)
         if item is not None and not item.confirmation.done():
             _reject(item.confirmation, Unroutable(item.exchange, item.routing_key))
 
@@ -242,6 +239,7 @@ class ConfirmChannel:
         _fail(late, "the broker did not confirm in time")
 
     def _on_close(self, guard: asyncio.Future[Any]) -> None:
+        self._reader.untap(self._channel.number, self._tap)
         error = None if guard.cancelled() else guard.exception()
         waiting = [*self._unsettled.values(), *self._pending]
         self._unsettled.clear()

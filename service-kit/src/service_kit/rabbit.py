@@ -13,15 +13,13 @@ import random
 import time
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import aio_pika
 import aiormq.channel
-from aio_pika.abc import AbstractChannel, AbstractConnection, ExchangeType
+from aio_pika.abc import AbstractChannel, ExchangeType
 from aiormq.abc import DeliveredMessage
 from aiormq.exceptions import AMQPError
-from pamqp.commands import Basic
-from pamqp.header import ContentHeader
 
 from service_kit.broker import (
     Delivery,
@@ -32,7 +30,7 @@ from service_kit.broker import (
     StreamClosed,
 )
 from service_kit.confirms import PUBLISH_TIMEOUT, AmqpChannel, ConfirmChannel
-from service_kit.frames import TappedFrames
+from service_kit.frames import DeliveryTap, Headers, TappedReader, TappedTransport
 from service_kit.topology import DELAY_QUEUES, EXCHANGES, QueueSpec
 
 log = logging.getLogger(__name__)
@@ -67,15 +65,23 @@ def _loss_as_connection_error() -> Generator[None]:
 
 
 class _Connection(aio_pika.Connection):
-    """Closed when it cannot be made: the library would do it when the object is collected, as a
-    task of whatever loop runs by then."""
+    """A connection whose frames can be tapped.
+
+    It is closed when it cannot be made: the library would do that when the object is collected, as
+    a task of whatever loop runs by then.
+    """
+
+    reader: TappedReader
 
     async def connect(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 -- the library's
+        made_by = TappedTransport()
+        self.kwargs["transport_factory"] = made_by
         try:
             await super().connect(timeout)
         except BaseException:
             await self.close()
             raise
+        self.reader = made_by.reader
 
 
 class _Link:
@@ -84,20 +90,20 @@ class _Link:
     def __init__(self, url: str, name: str) -> None:
         self._url = url
         self._name = name
-        self._connection: AbstractConnection | None = None
+        self._connection: _Connection | None = None
         self._lock = asyncio.Lock()
         self._retry_at = 0.0
         self._failures = 0
         self._closing = False
 
-    def _open(self) -> AbstractConnection | None:
+    def _open(self) -> _Connection | None:
         # After an orderly shutdown of the broker `is_closed` stays false; `connected` tells.
         connection = self._connection
         if connection is None or connection.is_closed or not connection.connected.is_set():
             return None
         return connection
 
-    async def connection(self) -> AbstractConnection:
+    async def connection(self) -> _Connection:
         """The open connection, made now if there is none.
 
         Raises:
@@ -119,7 +125,7 @@ class _Link:
             self._connection = await self._connect()
             return self._connection
 
-    async def _connect(self) -> AbstractConnection:
+    async def _connect(self) -> _Connection:
         try:
             with _loss_as_connection_error():
                 connection = await asyncio.wait_for(
@@ -152,9 +158,13 @@ class _Link:
 class RabbitStream:
     """Deliveries of one queue on one channel."""
 
-    def __init__(self, channel: AbstractChannel, underlay: aiormq.channel.Channel) -> None:
+    def __init__(
+        self, channel: AbstractChannel, underlay: aiormq.channel.Channel, reader: TappedReader
+    ) -> None:
         self._channel = channel
         self._underlay = underlay
+        self._reader = reader
+        self._tap = DeliveryTap(self._on_delivery)
         self._buffer = DeliveryBuffer()
         self._consumer_tag: str | None = None
 
@@ -162,27 +172,28 @@ class RabbitStream:
         await self._channel.set_qos(prefetch_count=prefetch)
         self._channel.close_callbacks.add(self._on_close)
         self._underlay.on_consumer_cancel_callbacks.add(self._on_cancelled_by_broker)
-        # aio-pika's own consume wraps each message twice and runs two tasks for each; below it the
-        # frames themselves hand over what the buffer needs.
-        channel = cast("Any", self._underlay)
-        channel.frames = TappedFrames(channel.frames, contents={Basic.Deliver: self._on_message})
+        # aio-pika's own consume wraps each message twice and runs two tasks for each; here its
+        # frames never get there.
+        self._reader.tap(self._underlay.number, self._tap)
         answer = await self._underlay.basic_consume(queue, _never_called)
         self._consumer_tag = answer.consumer_tag
 
     def _on_close(self, _sender: object, error: BaseException | None = None) -> None:
+        self._reader.untap(self._underlay.number, self._tap)
         self._buffer.close(f"the channel closed: {error}")
 
     async def _on_cancelled_by_broker(self, _frame: object) -> None:
         self._buffer.close("the broker cancelled the consumer: was its queue deleted?")
 
-    def _on_message(self, method: Basic.Deliver, header: ContentHeader, body: bytes) -> None:
-        headers = cast("dict[str, object]", header.properties.headers or {})
+    def _on_delivery(
+        self, tag: int, exchange: str, routing_key: str, headers: Headers, body: bytes
+    ) -> None:
         redeliveries = headers.get("x-delivery-count", 0)
         self._buffer.add(
             Delivery(
-                tag=method.delivery_tag or 0,
-                exchange=method.exchange or "",
-                routing_key=method.routing_key or "",
+                tag=tag,
+                exchange=exchange,
+                routing_key=routing_key,
                 body=body,
                 headers=headers,
                 redeliveries=redeliveries if isinstance(redeliveries, int) else 0,
@@ -289,7 +300,8 @@ class RabbitBroker:
                         CONNECT_TIMEOUT,
                     )
                     self._confirms = ConfirmChannel(
-                        cast("AmqpChannel", await self._channel.get_underlay_channel())
+                        cast("AmqpChannel", await self._channel.get_underlay_channel()),
+                        connection.reader,
                     )
             except ConnectionError as error:
                 raise PublishError(str(error)) from error
@@ -304,7 +316,7 @@ class RabbitBroker:
             )
         try:
             with _loss_as_connection_error():
-                stream = RabbitStream(channel, await _underlay(channel))
+                stream = RabbitStream(channel, await _underlay(channel), connection.reader)
                 await asyncio.wait_for(stream.start(queue, prefetch), CONNECT_TIMEOUT)
             yield stream
         finally:

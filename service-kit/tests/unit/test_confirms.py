@@ -12,7 +12,7 @@ from pamqp.header import ContentHeader
 from service_kit import Unroutable
 from service_kit.broker import Outgoing, PublishError
 from service_kit.confirms import ConfirmChannel, header_frame
-from service_kit.frames import TappedFrames
+from service_kit.frames import TappedReader
 
 MESSAGE = Outgoing("moviemetric.events", "movie.viewed.v1", b"{}")
 
@@ -22,7 +22,7 @@ class Channel:
 
     def __init__(self) -> None:
         self.number = 3
-        self.frames: Any = asyncio.Queue()
+        self.reader = TappedReader(asyncio.get_running_loop())
         self.write_queue: asyncio.Queue[Any] = asyncio.Queue(maxsize=4)
         self.max_content_size = 131_064
         self.is_closed = False
@@ -31,9 +31,8 @@ class Channel:
     def create_future(self) -> asyncio.Future[Any]:
         return self.guard
 
-    async def receive(self, *frames: Any) -> None:
-        for frame in frames:
-            await self.frames.put((0, frame))
+    def receive(self, *frames: Any) -> None:
+        self.reader.feed_data(b"".join(amqp_frame.marshal(frame, self.number) for frame in frames))
 
     async def written(self) -> list[Any]:
         await asyncio.sleep(0)
@@ -74,7 +73,7 @@ def test_a_content_type_that_is_too_long_is_refused() -> None:
 
 
 async def test_what_is_published_in_one_turn_is_one_write(channel: Channel) -> None:
-    confirms = ConfirmChannel(channel)
+    confirms = ConfirmChannel(channel, channel.reader)
     for _ in range(3):
         confirms.publish(MESSAGE)
     await asyncio.sleep(0)
@@ -100,10 +99,10 @@ Confirm = Callable[[], Any]
     ],
 )
 async def test_confirms(channel: Channel, frames: list[Any], settled: list[bool | None]) -> None:
-    confirms = ConfirmChannel(channel)
+    confirms = ConfirmChannel(channel, channel.reader)
     waiting = [confirms.publish(MESSAGE) for _ in range(4)]
     await channel.written()
-    await channel.receive(*frames)
+    channel.receive(*frames)
     assert [
         None if not future.done() else future.exception() is None for future in waiting
     ] == settled
@@ -113,7 +112,7 @@ async def test_confirms(channel: Channel, frames: list[Any], settled: list[bool 
 
 
 async def test_a_returned_message_is_unroutable_though_it_is_confirmed(channel: Channel) -> None:
-    confirms = ConfirmChannel(channel)
+    confirms = ConfirmChannel(channel, channel.reader)
     first, second = confirms.publish(MESSAGE), confirms.publish(MESSAGE)
     ids = [
         frame.properties.message_id
@@ -122,19 +121,19 @@ async def test_a_returned_message_is_unroutable_though_it_is_confirmed(channel: 
     ]
     assert len(set(ids)) == 2
     header = ContentHeader(properties=Basic.Properties(message_id=ids[1]), body_size=2)
-    await channel.receive(
+    channel.receive(
         Basic.Return(312, "NO_ROUTE", "e", "k"), header, ContentBody(b"{}"), Basic.Ack(2, True)
     )
     assert first.exception() is None
     assert isinstance(second.exception(), Unroutable)
-    assert channel.frames._queue.empty()
+    assert channel.reader._buffer == b""
 
 
 async def test_who_waits_too_long_is_told_and_owes_nothing(
     channel: Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service_kit.confirms.MAX_UNCONFIRMED", 2)
-    confirms = ConfirmChannel(channel)
+    confirms = ConfirmChannel(channel, channel.reader)
     late = [confirms.publish(MESSAGE, 0.01) for _ in range(2)]
     refused = confirms.publish(MESSAGE)
     assert str(refused.exception()) == "the broker owes 2 confirms already"
@@ -142,15 +141,15 @@ async def test_who_waits_too_long_is_told_and_owes_nothing(
     assert {str(future.exception()) for future in late} == {"the broker did not confirm in time"}
     another = confirms.publish(MESSAGE)
     await channel.written()
-    await channel.receive(Basic.Ack(2, multiple=True))
+    channel.receive(Basic.Ack(2, multiple=True))
     assert not another.done()
-    await channel.receive(Basic.Ack(3))
+    channel.receive(Basic.Ack(3))
     assert another.exception() is None
 
 
 @pytest.mark.parametrize("flushed", [True, False])
 async def test_the_end_of_the_channel_is_told(channel: Channel, flushed: bool) -> None:
-    confirms = ConfirmChannel(channel)
+    confirms = ConfirmChannel(channel, channel.reader)
     waiting = confirms.publish(MESSAGE)
     if flushed:
         await channel.written()
@@ -165,41 +164,10 @@ async def test_the_end_of_the_channel_is_told(channel: Channel, flushed: bool) -
 
 
 async def test_a_socket_that_is_full_is_told(channel: Channel) -> None:
-    confirms = ConfirmChannel(channel)
+    confirms = ConfirmChannel(channel, channel.reader)
     for _ in range(4):
         confirms.publish(MESSAGE)
         await asyncio.sleep(0)
     full = confirms.publish(MESSAGE)
     await asyncio.sleep(0)
     assert str(full.exception()) == "the broker reads nothing"
-
-
-async def test_contents_are_gathered_and_the_rest_is_passed_on(channel: Channel) -> None:
-    taken: list[tuple[int, int, bytes]] = []
-    frames = TappedFrames(
-        channel.frames,
-        contents={
-            Basic.Deliver: lambda m, h, body: taken.append((m.delivery_tag, h.body_size, body))
-        },
-    )
-    others = [Basic.GetOk(1), ContentHeader(body_size=1), ContentBody(b"x"), Basic.Ack(1)]
-    for frame in (
-        others[0],
-        others[1],
-        others[2],
-        Basic.Deliver("c", 1),
-        ContentHeader(body_size=5),
-        ContentBody(b"abc"),
-        ContentBody(b"de"),
-        Basic.Deliver("c", 2),
-        ContentHeader(body_size=0),
-        Basic.Deliver("c", 3),
-        others[3],
-    ):
-        await frames.put((0, frame))
-    assert taken == [(1, 5, b"abcde"), (2, 0, b"")]
-    passed: list[Any] = []
-    while not channel.frames.empty():
-        passed.append((await frames.get())[1])
-        frames.task_done()
-    assert passed == others
