@@ -75,7 +75,9 @@ class _Reading(threading.Thread):
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             while not self.over.is_set():
                 part = runner.run(
-                    run(self._url, requests, connections=4, seconds=1.0, per_second=100)
+                    run(
+                        self._url, requests, connections=4, seconds=1.0, per_second=20
+                    )  # a probe, no load
                 )
                 self.result.times += part.times
                 self.result.seconds += part.seconds
@@ -94,16 +96,51 @@ def _reading(stack: LiveStack) -> Generator[_Reading]:
         reading.join(30)
 
 
-def peak_memory(stack: LiveStack) -> dict[str, int]:
-    """The most that each service ever held in memory."""
-    peaks: dict[str, int] = {}
-    for name, process in stack.processes.items():
-        identity = process.managed.process
-        if isinstance(identity, ProcessId):
-            status = Path(f"/proc/{identity.pid}/status").read_text(encoding="ascii")
-            [line] = [line for line in status.splitlines() if line.startswith("VmHWM:")]
-            peaks[name] = int(line.split()[1]) * 1024
-    return peaks
+class _Memory(threading.Thread):
+    """The most that each service held in memory, with the processes that it started."""
+
+    def __init__(self, stack: LiveStack) -> None:
+        super().__init__(daemon=True)
+        found = {name: process.managed.process for name, process in stack.processes.items()}
+        self._pids = {name: of.pid for name, of in found.items() if isinstance(of, ProcessId)}
+        self.over = threading.Event()
+        self.peaks = dict.fromkeys(self._pids, 0)
+
+    def run(self) -> None:
+        while not self.over.wait(0.25):
+            for name, pid in self._pids.items():
+                # Each at its own peak: never less than what both held at the same time.
+                held = _most_held(pid) + sum(_most_held(child) for child in _children(pid))
+                self.peaks[name] = max(self.peaks[name], held)
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [
+            int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        ]
+    except OSError:
+        return []
+
+
+def _most_held(pid: int) -> int:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    except OSError:
+        return 0
+    held = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:")]
+    return int(held[0]) * 1024 if held else 0
+
+
+@contextmanager
+def _measured_memory(stack: LiveStack) -> Generator[_Memory]:
+    memory = _Memory(stack)
+    memory.start()
+    try:
+        yield memory
+    finally:
+        memory.over.set()
+        memory.join(10)
 
 
 def imported(stack: LiveStack, folder: Path, rows: int) -> Imported:
@@ -113,7 +150,7 @@ def imported(stack: LiveStack, folder: Path, rows: int) -> Imported:
     # The same reads go on beside both, so that both have as much of the machine.
     with _reading(stack):
         bare = bare_rate(stack, file, rows)
-    with _reading(stack) as reading:
+    with _reading(stack) as reading, _measured_memory(stack) as memory:
         job = stack.api.ended(stack.api.upload(file), seconds=1800)
     assert job["state"] == "succeeded", job
     assert job["result"]["new"] == rows, job["result"]
@@ -122,7 +159,7 @@ def imported(stack: LiveStack, folder: Path, rows: int) -> Imported:
         rows=rows,
         rate=rows / (ended - began).total_seconds(),
         bare_rate=bare,
-        peak_memory=peak_memory(stack),
+        peak_memory=memory.peaks,
         reads=reading.result,
     )
 

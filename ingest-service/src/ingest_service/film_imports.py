@@ -2,9 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Final
 
 import orjson
@@ -12,10 +11,10 @@ from service_kit import Conflict
 from service_kit.jobs import RunningJob, Step
 
 from ingest_service.announcing import announce_later
-from ingest_service.film_rows import line_of_new
+from ingest_service.film_reading import FilmChunk, FilmReader, PackedFilmChunk, ReadRecord
 from ingest_service.formats import FilmFormat
-from ingest_service.import_rows import Chunk, ChunkReader, RowSource, add_unusable
-from ingest_service.import_runs import ImportRun
+from ingest_service.import_rows import RowSource, UploadedFile
+from ingest_service.import_runs import ImportRun, ReadAgain
 from ingest_service.items import remember_items
 from ingest_service.ledger import (
     ContradictedError,
@@ -23,12 +22,12 @@ from ingest_service.ledger import (
     Ledger,
     RefusedError,
     keys_of,
-    may_be_fresh,
 )
 from ingest_service.merging import slot
-from ingest_service.reading import JsonRow, Row
+from ingest_service.reading_process import ReadingProcess
 from ingest_service.records import Rejection, SourceRecord
 from ingest_service.repository import (
+    add_unseen,
     forget_unchanged,
     found_unchanged,
     open_ledger,
@@ -39,69 +38,13 @@ from ingest_service.storing import fact_of
 
 # A dry run writes nothing, so that it has to remember itself which films the file has named.
 _MAX_REMEMBERED: Final = 500_000
+# In bytes. A smaller file is read sooner than a process has started.
+_FOR_ITS_OWN_PROCESS: Final = 4_000_000
+
+_AnyChunk = FilmChunk | PackedFilmChunk
 
 
-@dataclass(slots=True)
-class FilmChunk(Chunk):
-    """Rows that are films.
-
-    `lines` holds a film's row, by its key, for records that may be all that is known of it;
-    `items` the keys of films by the numbers that this set alone gives them.
-    """
-
-    records: list[tuple[SourceRecord, Row | JsonRow]] = field(
-        default_factory=list[tuple[SourceRecord, Row | JsonRow]]
-    )
-    lines: dict[str, str] = field(default_factory=dict[str, str])
-    items: dict[int, str] = field(default_factory=dict[int, str])
-
-    @property
-    def unlinked(self) -> bool:
-        """Whether each record is a film's own, by a key that never stands for another one."""
-        return 0 < len(self.records) == len(self.lines)
-
-
-class FilmReader(ChunkReader[FilmChunk]):
-    """Reads films.
-
-    Args:
-        job_id, at: the import that the records belong to.
-    """
-
-    def __init__(
-        self, source: RowSource, file_format: FilmFormat, *, skip: int, job_id: str, at: datetime
-    ) -> None:
-        super().__init__(source, skip=skip)
-        self._format = file_format
-        self._job_id = job_id
-        self._at = at
-
-    def new_chunk(self) -> FilmChunk:
-        return FilmChunk()
-
-    def taker(self, chunk: FilmChunk) -> Callable[[Row | JsonRow], int]:
-        read, records, lines = self._format.read, chunk.records, chunk.lines
-        job_id, at, now = self._job_id, self._at, datetime.now(UTC)
-        item_of = self._format.item_of if self._format.numbers_items else None
-
-        def take(row: Row | JsonRow) -> int:
-            found = read(row)
-            if not isinstance(found, SourceRecord):
-                return add_unusable(chunk, found)
-            records.append((found, row))
-            if item_of is not None and (item := item_of(row)) is not None:
-                chunk.items[item] = found.key
-            if found.key not in lines and may_be_fresh(found):
-                line = lines[found.key] = line_of_new(found, at, job_id, now)
-                return len(line)
-            if isinstance(row, Row):
-                return sum(map(len, row.cells))
-            return len(orjson.dumps(found.fields))
-
-        return take
-
-
-class FilmImport(ImportRun[FilmChunk]):
+class FilmImport(ImportRun[_AnyChunk]):
     """One attempt at one file of films.
 
     Args:
@@ -125,21 +68,34 @@ class FilmImport(ImportRun[FilmChunk]):
         self._seen: dict[int, int] | None = {} if self._dry_run else None
         # Whether the last chunk held nothing that was known.
         self._all_new = True
+        # Of a first import nobody asks for them, so another process need not hand them over.
+        self._records_wanted = self._dry_run
 
-    def open_reader(self, skip: int) -> FilmReader:
-        return FilmReader(self._source, self._format, skip=skip, job_id=self._job_id, at=self._at)
+    def open_reader(self, skip: int) -> FilmReader | ReadingProcess:
+        source, job_id, at = self._source, self._job_id, self._at
+        if isinstance(source, UploadedFile) and (self._size or 0) >= _FOR_ITS_OWN_PROCESS:
+            stream = source.from_the_beginning()
+            return ReadingProcess(
+                stream,
+                self._format.name,
+                skip=skip,
+                job_id=job_id,
+                at=at,
+                with_records=self._records_wanted,
+            )
+        return FilmReader(source, self._format, skip=skip, job_id=job_id, at=at)
 
-    async def apply(self, chunk: FilmChunk, step: Step) -> tuple[Counter[str], list[Rejection]]:
+    async def apply(self, chunk: _AnyChunk, step: Step) -> tuple[Counter[str], list[Rejection]]:
         if chunk.items and not self._dry_run:
             await remember_items(step.work.connection, chunk.items)
         if await self._add_unseen(chunk, step):
-            return Counter[str]({Effect.NEW: len(chunk.records)}), []
+            return Counter[str]({Effect.NEW: len(chunk.keys)}), []
         return await self._merge(chunk, step)
 
     async def end(self, step: Step) -> None:
         await forget_unchanged(step.work.connection, self._job_id)
 
-    async def _add_unseen(self, chunk: FilmChunk, step: Step) -> bool:
+    async def _add_unseen(self, chunk: _AnyChunk, step: Step) -> bool:
         """Add a chunk without looking for its films; False, and nothing done, if one is known.
 
         Most chunks of a first import: the primary key says all that looking would.
@@ -147,21 +103,23 @@ class FilmImport(ImportRun[FilmChunk]):
         if self._seen is not None or not self._all_new or not chunk.unlinked:
             return False
         connection = step.work.connection
-        ledger = Ledger([], {}, job_id=self._job_id)
-        ledger.take_fresh((record for record, _ in chunk.records), self._at)
         try:
             async with connection.begin_nested():
-                await save(connection, ledger, step.work.now, lines=chunk.lines)
+                await add_unseen(connection, chunk.block)
         except Conflict:
             self._all_new = False
             return False
-        await announce_later(connection, list(ledger.fresh), step.work.now)
+        await announce_later(connection, chunk.keys, step.work.now)
         return True
 
-    async def _merge(self, chunk: FilmChunk, step: Step) -> tuple[Counter[str], list[Rejection]]:
+    async def _merge(self, chunk: _AnyChunk, step: Step) -> tuple[Counter[str], list[Rejection]]:
         """Bring a chunk together with the films that are known."""
         connection = step.work.connection
-        records = [record for record, _ in chunk.records]
+        if chunk.records is None:
+            self._records_wanted = True
+            raise ReadAgain
+        read = chunk.records
+        records = [record for record, _ in read]
         ledger = await open_ledger(
             connection,
             keys_of(records),
@@ -173,10 +131,10 @@ class FilmImport(ImportRun[FilmChunk]):
         )
         self._all_new = not ledger.films
         effects, refused = await asyncio.to_thread(
-            _apply, ledger, chunk, self._at, self._format, self._seen
+            _apply, ledger, read, self._at, self._format, self._seen
         )
         if self._seen is None:
-            changes = await save(connection, ledger, step.work.now, lines=chunk.lines)
+            changes = await save(connection, ledger, step.work.now)
             present = [change.movie_id for change in changes if change.removed_reason is None]
             await announce_later(connection, [*ledger.fresh, *present], step.work.now)
             await remember_unchanged(connection, self._job_id, ledger.found_unchanged)
@@ -188,7 +146,7 @@ class FilmImport(ImportRun[FilmChunk]):
 
 def _apply(
     ledger: Ledger,
-    chunk: FilmChunk,
+    read: Sequence[ReadRecord],
     at: datetime,
     file_format: FilmFormat,
     seen: dict[int, int] | None,
@@ -196,7 +154,7 @@ def _apply(
     effects: Counter[str] = Counter()
     refused: list[Rejection] = []
     now_seen: dict[int, int] = {}
-    for record, row in chunk.records:
+    for record, row in read:
         try:
             if seen is not None:
                 name, content = hash(slot(record.source, record.key)), _digest(record)

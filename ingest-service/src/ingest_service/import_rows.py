@@ -57,6 +57,7 @@ class UploadedFile:
     """
 
     def __init__(self, stream: BinaryIO, format_name: str) -> None:
+        self._stream = stream
         self._table = open_table(stream)
         self._rows = iter(self._table)
         self._first: list[Row | JsonRow | BadRow] = []
@@ -73,6 +74,11 @@ class UploadedFile:
     @property
     def bytes_read(self) -> int:
         return self._table.bytes_read
+
+    def from_the_beginning(self) -> BinaryIO:
+        """The file, for another reader; no more rows can be had here."""
+        self._stream.seek(0)
+        return self._stream
 
     def _sample(self) -> Mapping[str, object]:
         try:
@@ -127,6 +133,9 @@ class ChunkReader(ABC, Generic[C]):
         self._rows = source.rows()
         self._skip = skip
         self.problem: str | None = None
+
+    def close(self) -> None:
+        """Nothing more is wanted."""
 
     @abstractmethod
     def new_chunk(self) -> C:

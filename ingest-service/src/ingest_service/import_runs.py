@@ -11,15 +11,17 @@ from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from service_kit import Conflict
 from service_kit.jobs import JobFailed, RunningJob, Step
 
 from ingest_service.formats import FilmFormat, RatingFormat
-from ingest_service.import_rows import C, Chunk, ChunkReader
+from ingest_service.import_rows import C, Chunk
 from ingest_service.records import Rejection
 from ingest_service.rejects import MAX_KEPT, MAX_TEXT_KEPT, keep_rejects
+
+C_co = TypeVar("C_co", bound=Chunk, covariant=True)
 
 # A file of which nothing can be used ends early.
 _HOPELESS_AFTER: Final = 10_000
@@ -79,6 +81,24 @@ class Tally:
         )
 
 
+class ReadAgain(Exception):  # noqa: N818 -- what to do rather than what went wrong
+    """The rows behind the last committed one are wanted again, from another reader."""
+
+
+class Reader(Protocol[C_co]):
+    """What brings the chunks; see `ChunkReader`."""
+
+    problem: str | None
+
+    def next_chunk(self) -> C_co | None:
+        """The next rows; None at the end, or where the file cannot be read on. It blocks."""
+        ...
+
+    def close(self) -> None:
+        """Nothing more is wanted; a call that blocks returns soon."""
+        ...
+
+
 class ImportRun(ABC, Generic[C]):
     """One attempt at one file.
 
@@ -105,7 +125,7 @@ class ImportRun(ABC, Generic[C]):
         self._about = {"format": file_format.name, "header": list(file_format.header)}
 
     @abstractmethod
-    def open_reader(self, skip: int) -> ChunkReader[C]:
+    def open_reader(self, skip: int) -> Reader[C]:
         """Reads the file behind the first `skip` rows."""
 
     @abstractmethod
@@ -135,7 +155,16 @@ class ImportRun(ABC, Generic[C]):
         Raises:
             JobFailed: it cannot be read (on), or nothing in it is right.
         """
-        reader = self.open_reader(self._tally.rows)
+        while True:
+            reader = self.open_reader(self._tally.rows)
+            try:
+                await self._take_all(reader)
+            except ReadAgain:
+                continue
+            break
+        await self._finish(reader.problem)
+
+    async def _take_all(self, reader: Reader[C]) -> None:
         loop = asyncio.get_running_loop()
         thread = ThreadPoolExecutor(1, "reading")
         ahead = deque(loop.run_in_executor(thread, reader.next_chunk) for _ in range(_READ_AHEAD))
@@ -153,8 +182,8 @@ class ImportRun(ABC, Generic[C]):
         finally:
             # A thread cannot be stopped; it ends with its chunk.
             thread.shutdown(wait=False, cancel_futures=True)
+            await asyncio.to_thread(reader.close)
             await asyncio.wait(ahead)
-        await self._finish(reader.problem)
 
     async def _write(self, chunk: C, step: Step) -> Tally:
         effects, refused = await self.apply(chunk, step)

@@ -177,10 +177,6 @@ class Ledger:
         effect = self._keep(film, record, at)
         return Effect.LINKED if linked and effect is Effect.UNCHANGED else effect
 
-    def take_fresh(self, records: Iterable[SourceRecord], at: datetime) -> None:
-        """As `apply` for records that are each all that is known of a film; see `fresh`."""
-        self.fresh = {record.key: (record, at) for record in records}
-
     def remove(self, movie_id: str, reason: str, at: datetime) -> None:
         """The source says that there is no such film; what came later than `at` is right."""
         movie_id = self.keys.get(movie_id, movie_id)

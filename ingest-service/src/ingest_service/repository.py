@@ -8,13 +8,13 @@ Replicas that work on the same films wait for each other. Two that create the sa
 the same key, at the same time conflict, and the runtime repeats the later one.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, cast
 
 import orjson
-from service_kit.database import copy_lines, unique_as_conflict
+from service_kit.database import copy_block, unique_as_conflict
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -180,16 +180,11 @@ async def save(
     connection: AsyncConnection,
     ledger: Ledger,
     now: datetime,
-    *,
-    lines: Mapping[str, str] | None = None,
 ) -> list[Change]:
     """Write what has changed in the ledger; what others have to be told.
 
     The revision of a film grows by one exactly when others see a change. The films in
     `ledger.fresh` are all new to them and not among the changes.
-
-    Args:
-        lines: the rows of films that may be in `ledger.fresh`, where they are made already.
 
     Raises:
         Conflict: another transaction created one of the films or claimed one of the keys.
@@ -198,8 +193,7 @@ async def save(
     # Only an import has fresh films.
     job_id = ledger.job_id or ""
     new = [
-        (lines or {}).get(key) or line_of_new(record, at, job_id, now)
-        for key, (record, at) in sorted(ledger.fresh.items())
+        line_of_new(record, at, job_id, now) for key, (record, at) in sorted(ledger.fresh.items())
     ]
     altered: list[str] = []
     for film in sorted(ledger.films.values(), key=lambda film: film.movie_id):
@@ -223,13 +217,24 @@ async def save(
         ids = [gone.film.movie_id for gone in ledger.gone]
         await connection.execute(_DELETE_FILMS, {"movie_ids": ids})
     if new:
-        await copy_lines(connection, "movies", columns=COLUMNS, lines=new)
+        await copy_block(connection, "movies", columns=COLUMNS, block="".join(new).encode())
     if altered:
         await connection.execute(_STAGE)
-        await copy_lines(connection, "staged_movies", columns=COLUMNS, lines=altered)
+        await copy_block(
+            connection, "staged_movies", columns=COLUMNS, block="".join(altered).encode()
+        )
         await connection.execute(_UPDATE_FROM_STAGE)
         await connection.execute(_EMPTY_STAGE)
     return changes
+
+
+async def add_unseen(connection: AsyncConnection, block: bytes) -> None:
+    """Write films of which nothing is known yet, all as lines of COPY (see `film_rows`).
+
+    Raises:
+        Conflict: one of them is known.
+    """
+    await copy_block(connection, "movies", columns=COLUMNS, block=block)
 
 
 async def keep_source_documents(

@@ -7,7 +7,7 @@ repeats at once.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from io import BytesIO
 from typing import IO, Final, Protocol, cast
@@ -102,20 +102,20 @@ class _Copying(Protocol):
     ) -> object: ...
 
 
-async def copy_lines(
-    connection: AsyncConnection, table: str, *, columns: Sequence[str], lines: Iterable[str]
+async def copy_block(
+    connection: AsyncConnection, table: str, *, columns: Sequence[str], block: bytes
 ) -> None:
     """COPY into a table, the fastest way to add many rows. A transaction has to be under way.
 
     Args:
-        lines: rows in COPY's text format, each ended by a newline.
+        block: rows in COPY's text format, each ended by a newline.
 
     Raises:
         Conflict: another transaction has added one of the rows' keys.
     """
     raw = await connection.get_raw_connection()
     # Closed at once: the driver leaves a cycle of references behind that holds on to it.
-    with unique_as_conflict(), BytesIO("".join(lines).encode()) as source:
+    with unique_as_conflict(), BytesIO(block) as source:
         await cast("_Copying", raw.driver_connection).copy_to_table(
             table, source=source, columns=columns
         )
