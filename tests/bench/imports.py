@@ -62,7 +62,10 @@ def bare_rate(stack: LiveStack, file: Path, rows: int) -> float:
 
 
 class _Reading(threading.Thread):
-    """A cached list, asked for at a steady rate until the end."""
+    """A cached list, asked for at a steady rate until the end: a probe and no load.
+
+    It is read anew every few seconds, which is one in some hundred of these requests.
+    """
 
     def __init__(self, url: str) -> None:
         super().__init__(daemon=True)
@@ -75,9 +78,7 @@ class _Reading(threading.Thread):
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             while not self.over.is_set():
                 part = runner.run(
-                    run(
-                        self._url, requests, connections=4, seconds=1.0, per_second=20
-                    )  # a probe, no load
+                    run(self._url, requests, connections=4, seconds=1.0, per_second=40)
                 )
                 self.result.times += part.times
                 self.result.seconds += part.seconds
@@ -107,7 +108,7 @@ class _Memory(threading.Thread):
         self.peaks = dict.fromkeys(self._pids, 0)
 
     def run(self) -> None:
-        while not self.over.wait(0.25):
+        while not self.over.wait(1.0):
             for name, pid in self._pids.items():
                 # Each at its own peak: never less than what both held at the same time.
                 held = _most_held(pid) + sum(_most_held(child) for child in _children(pid))
@@ -115,12 +116,15 @@ class _Memory(threading.Thread):
 
 
 def _children(pid: int) -> list[int]:
-    try:
-        return [
-            int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        ]
-    except OSError:
-        return []
+    children: list[int] = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            after_name = stat.read_bytes().rpartition(b")")[2].split()
+        except OSError:
+            continue
+        if int(after_name[1]) == pid:
+            children.append(int(stat.parent.name))
+    return children
 
 
 def _most_held(pid: int) -> int:
@@ -151,7 +155,7 @@ def imported(stack: LiveStack, folder: Path, rows: int) -> Imported:
     with _reading(stack):
         bare = bare_rate(stack, file, rows)
     with _reading(stack) as reading, _measured_memory(stack) as memory:
-        job = stack.api.ended(stack.api.upload(file), seconds=1800)
+        job = stack.api.ended(stack.api.upload(file), seconds=1800, every=1.0)
     assert job["state"] == "succeeded", job
     assert job["result"]["new"] == rows, job["result"]
     began, ended = (datetime.fromisoformat(job[name]) for name in ("started_at", "finished_at"))

@@ -157,7 +157,7 @@ class Api:
         assert answer.status_code == 200, answer.text
         return answer.json()
 
-    def ended(self, job_id: str, *, seconds: float = 100) -> dict[str, Any]:
+    def ended(self, job_id: str, *, seconds: float = 100, every: float = 0.1) -> dict[str, Any]:
         """The job, once it has ended."""
         return eventually(
             f"{job_id} to end",
@@ -165,7 +165,7 @@ class Api:
                 job if (job := self.job(job_id))["state"] not in {"queued", "running"} else None
             ),
             seconds=seconds,
-            every=0.1,
+            every=every,
         )
 
     def close(self) -> None:

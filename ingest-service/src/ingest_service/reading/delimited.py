@@ -49,6 +49,19 @@ def quoted_rows(blocks: Iterable[Lines], layout: Layout, limits: Limits) -> Iter
     window.skip(layout.lines)
     reading = _CarefulReading(window, layout, limits)
     while True:
+        if window.start == len(window.lines):
+            if not window.fill():
+                return
+            if (rows := window.rows()) is not None:
+                for start, cells in enumerate(rows):
+                    if len(cells) == width and cells[-1] != last and any(cells):
+                        yield Row(window.number + start, cells)
+                        continue
+                    window.start, window.next = start, start + 1
+                    if (row := reading.row()) is not None:
+                        yield row
+                window.start = window.next = len(rows)
+                continue
         reader = csv.reader(window.feed(), delimiter=delimiter, strict=True)
         try:
             for cells in reader:
@@ -67,8 +80,6 @@ def quoted_rows(blocks: Iterable[Lines], layout: Layout, limits: Limits) -> Iter
         except (csv.Error, _RowTooLargeError):
             if (row := reading.row()) is not None:
                 yield row
-        else:
-            return
 
 
 class _RowTooLargeError(Exception):
@@ -101,8 +112,19 @@ class _Window:
         self.suspect = False
         self.most_lines = limits.row_lines
 
+    def rows(self) -> list[list[str]] | None:
+        """The cells of all lines, if each line is a row; as nearly all are, and this is quick."""
+        if self.suspect:
+            return None
+        try:
+            rows = list(csv.reader(self.lines, delimiter=self._delimiter, strict=True))
+        except csv.Error:
+            return None
+        # A row over several lines would be one row less than there are lines.
+        return rows if len(rows) == len(self.lines) else None
+
     def feed(self) -> Iterator[str]:
-        """The lines from the next one on, without their ends.
+        """The lines from the next one on, without their ends, to the end of the window or its row.
 
         Raises:
             _RowTooLargeError: the present row is larger than a row may be.
@@ -115,6 +137,8 @@ class _Window:
                     self._go_on_within_a_row(line)
                 self.next += 1
                 yield line
+            if self.start == self.next:
+                return
             if self._pending_characters() > self._limits.row_characters:
                 raise _RowTooLargeError
             if not self.fill():
