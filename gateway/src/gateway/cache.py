@@ -74,12 +74,10 @@ class Lookup:
     entry: Entry | None
     generations: bytes
 
-    def fresh(self, now: float) -> bool:
-        """Whether the entry may be served without asking the service."""
-        entry = self.entry
-        return (
-            entry is not None and now < entry.fresh_until and entry.generations == self.generations
-        )
+    @property
+    def unchanged(self) -> bool:
+        """Whether there is an entry, and nothing but time has made it old."""
+        return self.entry is not None and self.entry.generations == self.generations
 
 
 def connect(

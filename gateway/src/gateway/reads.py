@@ -1,7 +1,9 @@
 """Cache-aside reading: Redis, then the owning service, then the stale copy.
 
 Identical reads that run at the same time in this process share one lookup and one request, so an
-answer that expires under load is fetched once.
+answer that expires under load is fetched once. Where a read has a `grace`, nobody waits for that:
+an answer that only time has made old, and not for longer, is given once more and read anew in the
+background (stale-while-revalidate, RFC 5861). What an event has made old is not.
 """
 
 import asyncio
@@ -51,6 +53,7 @@ class Read:
         tags: what drops it.
         ttl: seconds that it counts as fresh.
         load: asks the service.
+        grace: seconds beyond `ttl`, for what takes long to read and may be a little older.
         personal: holds what a person wrote or is called; then nothing of it is kept any longer than
             it is fresh, not even for when the service is away.
     """
@@ -60,6 +63,7 @@ class Read:
     tags: tuple[str, ...]
     ttl: float
     load: Callable[[], Awaitable[Loaded]]
+    grace: float = 0.0
     personal: bool = False
 
 
@@ -78,6 +82,7 @@ class CachedReads:
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
         self._flights: dict[str, asyncio.Task[Answer]] = {}
+        self._renewals: dict[str, asyncio.Task[Answer]] = {}
 
     async def answer(self, read: Read) -> Answer:
         """The answer, fresh if possible.
@@ -90,7 +95,7 @@ class CachedReads:
         if flight is None:
             flight = asyncio.create_task(self._resolve(read), name=f"read {read.key}")
             self._flights[read.key] = flight
-            flight.add_done_callback(lambda done: self._landed(read.key, done))
+            flight.add_done_callback(lambda done: _landed(self._flights, read.key, done))
         # Shielded: a client that goes away must not take the others' answer with it.
         answer = await asyncio.shield(flight)
         metrics.CACHE_READS.labels(read.name, answer.source).inc()
@@ -98,25 +103,32 @@ class CachedReads:
 
     async def close(self) -> None:
         """Cancel what is still being read."""
-        flights = list(self._flights.values())
+        flights = [*self._flights.values(), *self._renewals.values()]
         for flight in flights:
             flight.cancel()
         await asyncio.gather(*flights, return_exceptions=True)
 
-    def _landed(self, key: str, flight: asyncio.Task[Answer]) -> None:
-        del self._flights[key]
-        if not flight.cancelled():
-            flight.exception()  # nobody may be left to take it
-
     async def _resolve(self, read: Read) -> Answer:
         found = await self._cache.lookup(read.key, read.tags)
         now = time.time()
-        if found is not None and found.entry is not None and found.fresh(now):
-            return Answer(found.entry.body, "hit", max(0.0, now - found.entry.stored_at))
+        if (
+            found is None
+            or (entry := found.entry) is None
+            or not found.unchanged
+            or now >= entry.fresh_until + read.grace
+        ):
+            return await self._load(read, found)
+        if now >= entry.fresh_until and read.key not in self._renewals:
+            renewal = asyncio.create_task(self._load(read, found), name=f"renew {read.key}")
+            self._renewals[read.key] = renewal
+            renewal.add_done_callback(lambda done: _landed(self._renewals, read.key, done))
+        return Answer(entry.body, "hit", max(0.0, now - entry.stored_at))
+
+    async def _load(self, read: Read, found: Lookup | None) -> Answer:
         try:
             loaded = await read.load()
         except ServiceAwayError as error:
-            return _stale(None if read.personal else found, now, error)
+            return _stale(None if read.personal else found, time.time(), error)
         except ProblemError as error:
             if error.status in (404, 410) and found is not None and found.entry is not None:
                 await self._cache.forget(read.key)
@@ -131,6 +143,14 @@ class CachedReads:
                 keep=ttl if read.personal else KEEP,
             )
         return Answer(loaded.body, "miss")
+
+
+def _landed(
+    flights: dict[str, asyncio.Task[Answer]], key: str, flight: asyncio.Task[Answer]
+) -> None:
+    del flights[key]
+    if not flight.cancelled():
+        flight.exception()  # nobody may be left to take it
 
 
 def _stale(found: Lookup | None, now: float, error: ServiceAwayError) -> Answer:

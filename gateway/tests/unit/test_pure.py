@@ -50,13 +50,17 @@ def test_entry_survives_packing_with_newlines_and_bars_in_its_body() -> None:
 
 
 @pytest.mark.parametrize(
-    ("generations", "now", "fresh"),
-    [(b"0,0", 6.4, True), (b"0,0", 6.5, False), (b"0,1", 2.0, False)],
+    ("entry", "unchanged"),
+    [
+        (Entry(1.5, 6.5, b"0,0", b"{}"), True),
+        (Entry(1.5, 6.5, b"0,1", b"{}"), False),
+        (None, False),
+    ],
 )
-def test_an_entry_is_fresh_until_its_time_or_its_tags_change(
-    generations: bytes, now: float, fresh: bool
+def test_an_entry_is_unchanged_until_one_of_its_tags_is_dropped(
+    entry: Entry | None, unchanged: bool
 ) -> None:
-    assert Lookup(Entry(1.5, 6.5, b"0,0", b"{}"), generations).fresh(now) is fresh
+    assert Lookup(entry, b"0,0").unchanged is unchanged
 
 
 @pytest.mark.parametrize(

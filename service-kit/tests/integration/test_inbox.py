@@ -1,7 +1,6 @@
 """Which queues an event has had its effect on, asked over HTTP."""
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator
 
 import httpx
@@ -76,11 +75,10 @@ async def test_those_who_wait_are_told_as_soon_as_it_happens(
     never = asyncio.create_task(queues(client, "never", wait=0.3))
     await asyncio.sleep(0.1)
     assert not any(task.done() for task in waiting)
-    started = time.monotonic()
     for number in range(5):
         await claim(database, "s.first", f"e-{number}")
+    # At the end of their time they would be told of nothing.
     assert await asyncio.gather(*waiting) == [["s.first"]] * 50
-    assert time.monotonic() - started < 4
     assert await never == []
 
 

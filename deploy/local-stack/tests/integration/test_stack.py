@@ -104,11 +104,9 @@ def test_the_daemons_belong_to_no_terminal_and_no_parent_here(bench: Bench) -> N
         assert int(fields[1]) != os.getpid()
 
 
-def test_a_second_up_changes_nothing_and_is_quick(bench: Bench) -> None:
+def test_a_second_up_changes_nothing(bench: Bench) -> None:
     pids = bench.pids()
-    before = time.monotonic()
     assert bench.stack.up() is False
-    assert time.monotonic() - before < 2
     assert bench.pids() == pids
 
 

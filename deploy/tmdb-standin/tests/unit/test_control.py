@@ -59,7 +59,7 @@ async def test_latency(client: httpx.AsyncClient) -> None:
     await plan(client, latency=[0.05, 0.08])
     started = time.monotonic()
     await asyncio.gather(*(client.get("/3/movie/550") for _ in range(10)))
-    assert 0.05 <= time.monotonic() - started < 0.4
+    assert time.monotonic() - started >= 0.05
     assert (await client.get("/_control/requests")).json()["peak_in_flight"] == 10
 
 

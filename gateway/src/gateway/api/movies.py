@@ -133,6 +133,8 @@ class Movies:
                 key=cache_key("movies", asked),
                 tags=(LISTS,),
                 ttl=self._settings.movies_ttl,
+                # A page of a million films takes its time while an import is writing more of them.
+                grace=self._settings.movies_ttl,
                 load=lambda: self._load_films(asked),
             )
         return respond(await self._reads.answer(read))

@@ -1,6 +1,5 @@
 """What can be read of ratings, over HTTP."""
 
-import time
 from collections.abc import AsyncGenerator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -297,9 +296,7 @@ async def test_the_list_of_somebody_who_rated_twenty_thousand_films(
     """)
     await store.execute("ANALYZE")
     for sort in ("rated_at", "score", "title", "release_date"):
-        started = time.perf_counter()
         response = await api.get(f"/users/me/ratings?sort={sort}", headers=as_user("u2"))
-        assert time.perf_counter() - started < 2
         assert response.json()["total"] == 20_000
     plan = await store.rows("""
         EXPLAIN SELECT * FROM ratings WHERE user_id = 'u2' AND half_steps IS NOT NULL
