@@ -320,7 +320,10 @@ def main() -> int:
     folder = scratch_folder()
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        postgres = stack.enter_context(PostgresServer(folder / "postgres", durable=True))
+        # The database has some gigabytes.
+        postgres = stack.enter_context(
+            PostgresServer(folder / "postgres", durable=True, shared_buffers="1GB")
+        )
         rabbit = stack.enter_context(RabbitServer(folder / "rabbitmq"))
         costs: dict[int, float] = {}
         url, now = "", datetime.now(UTC)

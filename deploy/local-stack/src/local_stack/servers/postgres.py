@@ -61,6 +61,7 @@ class PostgresServer(Server):
         port: int | None = None,
         password: str | None = None,
         durable: bool = True,
+        shared_buffers: str = "256MB",
         owned: bool = True,
         log: Path | None = None,
         pid_file: Path | None = None,
@@ -69,7 +70,8 @@ class PostgresServer(Server):
         """Describe the server; `start()` makes and starts it.
 
         A `port` or `password` that is not given is chosen. Without `durable`, commits survive a
-        crash of the server but not one of the machine. `remove`: a folder to delete when the owner
+        crash of the server but not one of the machine. `shared_buffers` is what it holds of the
+        database in memory of its own: a quarter of the machine's for a large one. `remove`: a folder to delete when the owner
         is gone.
         """
         super().__init__(folder, owned=owned, log=log, pid_file=pid_file)
@@ -86,7 +88,7 @@ class PostgresServer(Server):
             "listen_addresses": "127.0.0.1",
             "port": str(self.port),
             "unix_socket_directories": "",
-            "shared_buffers": "256MB",
+            "shared_buffers": shared_buffers,
             # a large import would otherwise force a checkpoint every few seconds, after each of
             # which whole pages are written to the log again
             "max_wal_size": "4GB",
