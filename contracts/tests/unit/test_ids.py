@@ -17,9 +17,13 @@ def test_an_id_is_a_uuid_of_version_7_with_its_time() -> None:
     assert before <= made.int >> 80 <= after
 
 
+def many(count: int) -> list[str]:
+    return [new_id() for _ in range(count)]
+
+
 def test_ids_of_many_threads_all_differ() -> None:
     with ThreadPoolExecutor(8) as threads:
-        made = list(threads.map(lambda _: [new_id() for _ in range(5_000)], range(8)))
+        made = list(threads.map(many, [5_000] * 8))
     assert len({text for texts in made for text in texts}) == 40_000
 
 

@@ -86,6 +86,11 @@ class ReadingProcess:
         self._feeding = threading.Thread(target=self._feed, name="feeding", daemon=True)
         self._feeding.start()
 
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
     def next_chunk(self) -> PackedFilmChunk | None:
         """The next rows; None at the end, or where the file cannot be read on.
 

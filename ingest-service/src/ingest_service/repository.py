@@ -192,9 +192,7 @@ async def save(
     changes: list[Change] = []
     # Only an import has fresh films.
     job_id = ledger.job_id or ""
-    new = [
-        line_of_new(record, at, job_id, now) for key, (record, at) in sorted(ledger.fresh.items())
-    ]
+    new = [line_of_new(record, at, job_id, now) for _, (record, at) in sorted(ledger.fresh.items())]
     altered: list[str] = []
     for film in sorted(ledger.films.values(), key=lambda film: film.movie_id):
         if not film.touched:

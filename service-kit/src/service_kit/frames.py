@@ -191,10 +191,12 @@ class TappedReader(asyncio.StreamReader):
     # no heartbeats while it sends anything else.
     _HEARTBEAT_EVERY: Final = 1.0
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float] | None = None
+    ) -> None:
         super().__init__(loop=loop)
-        self._clock = loop.time
-        self._passed_at = loop.time()
+        self._clock = clock or loop.time
+        self._passed_at = self._clock()
         self._taps: dict[int, _Tap] = {}
         self._rest = b""
         self._is_amqp = True
@@ -208,7 +210,7 @@ class TappedReader(asyncio.StreamReader):
         if self._taps.get(channel) is tap:
             del self._taps[channel]
 
-    def feed_data(self, data: bytes) -> None:
+    def feed_data(self, data: bytes) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] -- it gets nothing else
         """Called by the transport with whatever has come in."""
         if not self._is_amqp:
             self._pass_on(data)
@@ -265,6 +267,6 @@ class TappedTransport(TransportFactory):
         self.reader = reader = TappedReader(loop)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
         transport, _ = await loop.create_connection(
-            lambda: protocol, url.host, url.port, ssl=context, **kwargs
+            lambda: protocol, str(url.host), int(url.port or 0), ssl=context, **kwargs
         )
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)

@@ -126,7 +126,8 @@ async def test_a_returned_message_is_unroutable_though_it_is_confirmed(channel: 
     )
     assert first.exception() is None
     assert isinstance(second.exception(), Unroutable)
-    assert channel.reader._buffer == b""
+    channel.reader.feed_eof()
+    assert await channel.reader.read() == b""
 
 
 async def test_who_waits_too_long_is_told_and_owes_nothing(

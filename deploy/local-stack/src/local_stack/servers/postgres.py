@@ -70,9 +70,9 @@ class PostgresServer(Server):
         """Describe the server; `start()` makes and starts it.
 
         A `port` or `password` that is not given is chosen. Without `durable`, commits survive a
-        crash of the server but not one of the machine. `shared_buffers` is what it holds of the
-        database in memory of its own: a quarter of the machine's for a large one. `remove`: a folder to delete when the owner
-        is gone.
+        crash of the server but not one of the machine. `shared_buffers`: how much of the database
+        it holds in memory of its own, for a large one a quarter of the machine's. `remove`: a
+        folder to delete when the owner is gone.
         """
         super().__init__(folder, owned=owned, log=log, pid_file=pid_file)
         self.port = port or free_port()
