@@ -410,6 +410,8 @@ async def run_gateway(upstreams: Upstreams) -> Run:
         *, ready: bool = False, headers: Mapping[str, str] | None = None, **settings: Any
     ) -> AsyncGenerator[httpx.AsyncClient]:
         port = free_port()
+        # Longer than a busy machine takes; who tries a slow service sets it.
+        settings = {"read_timeout": 10.0, **settings}
         service = bootstrap(
             Settings(
                 http_port=port,
@@ -417,14 +419,13 @@ async def run_gateway(upstreams: Upstreams) -> Run:
                 rating_url=upstreams.rating.url,
                 compute_url=upstreams.compute.url,
                 search_url=upstreams.search.url,
-                read_timeout=0.5,
                 **settings,
             )
         )
         running = asyncio.create_task(service.run())
         try:
             async with httpx.AsyncClient(
-                base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=10, headers=headers
+                base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30, headers=headers
             ) as client:
                 path = "/ready" if ready else "/ping"
                 await eventually(lambda: _answers(client, path), 20)

@@ -2,7 +2,6 @@
 out once, and another one leads soon."""
 
 import socket
-import time
 from collections import Counter
 from collections.abc import Generator
 from contextlib import ExitStack
@@ -18,7 +17,7 @@ from harness.tap import Published, Tap
 from local_stack.services import ServiceProcess
 
 COMMANDS = ("catalog.ingest.*", "compute.run.*", "search.rebuild.*")
-TAKEOVER_SECONDS = 15.0
+TAKEOVER_SECONDS = 15.0  # as promised; usually two or three
 # Often enough that a test can wait for it. All others are as they are by default.
 EVERY_TWO_SECONDS = {"SCHEDULE_RATINGS_BY_DECADE": "*/2 * * * * *"}
 STEP = timedelta(seconds=2)
@@ -41,7 +40,7 @@ class Cluster:
     def page(self, url: str | None = None) -> dict[str, Any]:
         """What a process says about the schedules, by default a compute-service."""
         base = url or self.stack.urls["compute-service"]
-        return httpx.get(f"{base}/schedules", timeout=5, trust_env=False).json()
+        return httpx.get(f"{base}/schedules", timeout=20, trust_env=False).json()
 
     def leader(self) -> str | None:
         """The name of the process that leads."""
@@ -85,7 +84,7 @@ def newest(now: datetime, hour: int, minute: int = 0, weekday: int | None = None
 
 
 def test_what_was_missed_goes_out_once_for_each_schedule(cluster: Cluster) -> None:
-    eventually("somebody to lead", cluster.leader, seconds=15)
+    eventually("somebody to lead", cluster.leader)
     rows = "SELECT name, last_due, job_id FROM compute.schedules WHERE name <> 'ratings-by-decade'"
     eventually("the schedules to be known", lambda: len(cluster.stack.rows(rows)) == 5)
     # As if nobody had run for sixteen days.
@@ -133,9 +132,8 @@ def follow(cluster: Cluster, times: int = 3) -> None:
     eventually("more runs", lambda: len(cluster.ticks()) >= before + times, every=0.2)
 
 
-def takes_over(cluster: Cluster, former: str) -> float:
-    """Waits until the other one has published; answers after how many seconds."""
-    began = time.monotonic()
+def takes_over(cluster: Cluster, former: str) -> None:
+    """Waits until the other one has published."""
     known = len(cluster.ticks())
     eventually(
         "another one to publish",
@@ -143,14 +141,13 @@ def takes_over(cluster: Cluster, former: str) -> float:
         seconds=TAKEOVER_SECONDS,
         every=0.1,
     )
-    return time.monotonic() - began
 
 
 def test_a_killed_leader_is_followed(cluster: Cluster) -> None:
     follow(cluster)
-    former = eventually("somebody to lead", cluster.leader, seconds=15)
+    former = eventually("somebody to lead", cluster.leader)
     cluster.schedulers[former].kill()
-    assert takes_over(cluster, former) < TAKEOVER_SECONDS
+    takes_over(cluster, former)
     follow(cluster)
     cluster.schedulers[former].start()
     follow(cluster)
@@ -158,10 +155,10 @@ def test_a_killed_leader_is_followed(cluster: Cluster) -> None:
 
 
 def test_a_frozen_leader_is_followed_and_does_no_harm_when_it_goes_on(cluster: Cluster) -> None:
-    former = eventually("somebody to lead", cluster.leader, seconds=15)
+    former = eventually("somebody to lead", cluster.leader)
     cluster.schedulers[former].freeze()
     try:
-        assert takes_over(cluster, former) < TAKEOVER_SECONDS
+        takes_over(cluster, former)
     finally:
         cluster.schedulers[former].resume()
     follow(cluster)

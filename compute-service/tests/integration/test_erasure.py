@@ -144,17 +144,19 @@ async def test_no_view_slips_in_behind_an_erasure(
     database: Database, formula: TrendFormula, make: Any
 ) -> None:
     by_views, *_, by_erasures = subscriptions(TrendHandlers(formula))
-    erased = asyncio.Event()
+    begun, erased = asyncio.Event(), asyncio.Event()
 
     async def viewing(film: str) -> None:
         for batch in range(40):
             views = [make.viewed(film, user_id=ADA) for _ in range(10)]
             assert await deliver(by_views, database, views) == [Ack()] * 10
+            if batch > 2:
+                begun.set()
             if batch > 10 and not erased.is_set():
                 await erased.wait()
 
     async def erasing() -> None:
-        await asyncio.sleep(0.1)
+        await begun.wait()
         assert await deliver(by_erasures, database, [make.of(UserErased(user_id=ADA))]) == [Ack()]
         erased.set()
 

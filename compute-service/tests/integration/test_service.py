@@ -70,7 +70,7 @@ async def test_views_become_ranks_and_announcements(service: Service, make: Any)
         await service.broker.publish(Outgoing(event.data.EXCHANGE, event.type, body))
 
     url = f"http://127.0.0.1:{service.settings.http_port}"
-    async with httpx.AsyncClient(base_url=url, timeout=5) as client, asyncio.timeout(30):
+    async with httpx.AsyncClient(base_url=url, timeout=20) as client, asyncio.timeout(30):
         while True:
             page = (await client.get("/trending")).json()
             chart = [(film["movie_id"], film["views"]) for film in page["items"]]

@@ -128,7 +128,7 @@ async def test_a_stopped_broker_is_503_at_once_and_202_again_after_its_return(
             )
             return again.status_code == 202
 
-        await eventually(taken, 15)
+        await eventually(taken, 30)
         again = await client.post("/movies/register", json={"tmdb_id": 3})
         assert again.status_code == 202
 

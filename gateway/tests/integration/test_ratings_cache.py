@@ -112,7 +112,7 @@ async def test_an_aggregate_drops_the_films_ratings_and_no_list(
         async def seen() -> bool:
             return await count(client) == 2
 
-        await eventually(seen, 3)
+        await eventually(seen)
         assert await source(client, "/movies/27205/reviews") == "miss"
         assert await source(client, "/movies") == "hit"
     await broker.close()
@@ -151,7 +151,7 @@ async def test_nothing_of_a_person_is_kept_longer_than_it_is_fresh(
         async def only_numbers() -> bool:
             return await kept(redis_database) == ["ratings/tmdb-27205"]
 
-        await eventually(only_numbers, 2)
+        await eventually(only_numbers)
         await upstreams.rating.stop()
         assert await source(client, "/movies/27205/ratings") == "stale"
         assert (await client.get("/movies/27205/reviews")).status_code == 503
@@ -173,7 +173,7 @@ async def test_an_erased_user_is_not_shown_from_the_cache(
         async def gone() -> bool:
             return (await client.get("/users/ada")).status_code == 404
 
-        await eventually(gone, 3)
+        await eventually(gone)
         assert (await client.get("/movies/27205/reviews")).json()["total"] == 0
     await broker.close()
 
@@ -192,7 +192,7 @@ async def test_a_dropped_profile_is_not_shown_while_its_service_is_away(
         async def refused() -> bool:
             return (await client.get("/users/ada")).status_code == 503
 
-        await eventually(refused, 3)
+        await eventually(refused)
     await broker.close()
 
 

@@ -86,7 +86,7 @@ async def test_public_keys_are_fetched_once_and_not_for_each_request(
 
 
 async def with_client(url: str, use: Callable[[httpx.AsyncClient], Awaitable[None]]) -> None:
-    async with httpx.AsyncClient(base_url=url, timeout=0.5, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=url, timeout=30, trust_env=False) as client:
         await use(client)
 
 

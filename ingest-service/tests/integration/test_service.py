@@ -55,7 +55,7 @@ class Running:
             )
 
     def get(self, path: str) -> httpx.Response:
-        return httpx.get(f"http://127.0.0.1:{self.port}{path}")
+        return httpx.get(f"http://127.0.0.1:{self.port}{path}", timeout=20)
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)

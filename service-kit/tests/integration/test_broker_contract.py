@@ -95,7 +95,7 @@ async def test_what_is_not_acknowledged_comes_again_and_is_counted(broker: Broke
 async def test_one_acknowledgement_covers_all_before_it(broker: Broker) -> None:
     await broker.publish_many([view(str(n)) for n in range(10)])
     async with broker.consume(VIEWS, 10) as stream:
-        batch = await asyncio.wait_for(stream.take(10, 1), 10)
+        batch = await asyncio.wait_for(stream.take(10, 20), 30)
         assert len(batch) == 10
         await stream.acknowledge_through(batch[6])
         await asyncio.sleep(0.1)
@@ -106,10 +106,12 @@ async def test_one_acknowledgement_covers_all_before_it(broker: Broker) -> None:
 async def test_no_more_than_the_prefetch_is_given_out(broker: Broker) -> None:
     await broker.publish_many([view(str(n)) for n in range(10)])
     async with broker.consume(VIEWS, 4) as stream:
-        batch = await asyncio.wait_for(stream.take(10, 0.3), 10)
-        assert len(batch) == 4
-        await stream.acknowledge_through(batch[-1])
-        assert len(await asyncio.wait_for(stream.take(10, 0.3), 10)) == 4
+        for _ in range(2):
+            batch = await asyncio.wait_for(stream.take(4, 20), 30)
+            assert len(batch) == 4
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(stream.take(1, 0), 0.3)
+            await stream.acknowledge_through(batch[-1])
 
 
 async def test_a_delayed_message_comes_back_to_its_queue_only(broker: Broker) -> None:
@@ -159,7 +161,7 @@ async def test_declaring_again_changes_nothing(broker: Broker) -> None:
 
 
 async def test_ping_takes_a_moment(broker: Broker) -> None:
-    assert 0 <= await broker.ping() < 5
+    assert 0 <= await broker.ping() < 30
 
 
 async def test_depth_counts_what_waits(broker: Broker) -> None:

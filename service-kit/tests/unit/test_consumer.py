@@ -86,13 +86,13 @@ class Stage:
         return self.broker.messages(DEAD)
 
 
-async def eventually(condition: Callable[[], bool], seconds: float = 5) -> None:
+async def eventually(condition: Callable[[], bool], seconds: float = 30) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 -- polls what has no event to wait for
             await asyncio.sleep(0.005)
 
 
-async def settle(condition: Callable[[], Awaitable[bool]], seconds: float = 5) -> None:
+async def settle(condition: Callable[[], Awaitable[bool]], seconds: float = 30) -> None:
     async with asyncio.timeout(seconds):
         while not await condition():  # noqa: ASYNC110 -- polls what has no event to wait for
             await asyncio.sleep(0.005)
@@ -271,7 +271,7 @@ async def test_however_long_it_takes_nothing_is_delivered_again_meanwhile() -> N
         await asyncio.sleep(1)
         assert stage.counter.seen == names[:9]
         stage.broker.refuse_publishing = False
-        await eventually(lambda: len(stage.counter.seen) == 20, 15)
+        await eventually(lambda: len(stage.counter.seen) == 20)
     assert stage.counter.seen == names
     [parked] = stage.dead()
     assert json.loads(parked.body)["id"] == "x"

@@ -40,9 +40,9 @@ def started(owner: subprocess.Popen[str]) -> list[ProcessId]:
 
 def assert_all_ends(processes: list[ProcessId], folder: Path) -> None:
     """Soon none of the processes is alive, and their data are deleted."""
-    wait_for(lambda: not any(process.alive for process in processes), 10.0)
+    wait_for(lambda: not any(process.alive for process in processes), 30.0)
     assert [process for process in processes if process.alive] == []
-    wait_for(lambda: not any(folder.iterdir()), 10.0)
+    wait_for(lambda: not any(folder.iterdir()), 30.0)
     assert list(folder.iterdir()) == []
 
 

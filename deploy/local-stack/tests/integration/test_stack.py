@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -114,7 +113,7 @@ def test_up_brings_back_what_died_and_leaves_the_rest(bench: Bench) -> None:
     before = bench.pids()
     for name in ("redis", "gateway"):
         os.kill(before[name] or 0, signal.SIGKILL)
-    assert wait_for(lambda: bench.pids()["gateway"] is None, 5.0)
+    assert wait_for(lambda: bench.pids()["gateway"] is None, 20.0)
     assert {row.name for row in bench.stack.status() if row.state == "stopped"} == {
         "redis",
         "gateway",
@@ -129,7 +128,7 @@ def test_a_frozen_and_a_dead_service_are_shown(bench: Bench) -> None:
     pid = bench.pids()["gateway"] or 0
     os.kill(pid, signal.SIGSTOP)
     try:
-        assert wait_for(lambda: bench.stack.status()[-1].state == "frozen", 5.0)
+        assert wait_for(lambda: bench.stack.status()[-1].state == "frozen", 20.0)
     finally:
         os.kill(pid, signal.SIGCONT)
 
@@ -148,7 +147,7 @@ def test_a_service_that_fails_is_named_with_its_log(bench: Bench) -> None:
     os.kill(bench.pids()["ingest-service"] or 0, signal.SIGKILL)
     broken = bench.folder / "ingest-service.state.broken"
     broken.touch()
-    assert wait_for(lambda: bench.pids()["ingest-service"] is None, 5.0)
+    assert wait_for(lambda: bench.pids()["ingest-service"] is None, 20.0)
     with pytest.raises(UpError) as caught:
         bench.stack.up()
     broken.unlink()
@@ -204,9 +203,7 @@ def test_an_interrupted_up_is_cleaned_by_down(bench: Bench) -> None:
     ) as process:
         assert wait_for(lambda: "rabbitmq" in bench.alive(), 20.0)
         process.send_signal(signal.SIGINT)
-        before = time.monotonic()
-        process.wait(10)
-        assert time.monotonic() - before < 30
+        process.wait(30)
     assert "rabbitmq" in bench.alive()
     bench.stack.down()
     assert bench.alive() == []

@@ -43,6 +43,7 @@ def standin(catalogue: Path) -> Generator[tuple[subprocess.Popen[str], httpx.Cli
             base_url=f"http://127.0.0.1:{port}",
             headers={"Authorization": "Bearer k"},
             trust_env=False,
+            timeout=30,
         ) as client:
             wait_until_healthy(process, client)
             yield process, client
@@ -79,7 +80,7 @@ def test_serves_the_sample_in_little_memory_and_ends_cleanly(sample_folder: Path
             )
         assert resident_mb(process) < 75
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=5)
+        out, err = process.communicate(timeout=30)
         assert (process.returncode, out, err) == (0, "", "")
 
 
@@ -100,7 +101,7 @@ def test_a_hanging_request_is_given_up_by_the_client_and_holds_up_no_shutdown(
             while not client.get("/_control/requests").json()["in_flight"]:
                 assert time.monotonic() < deadline
             process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=5)
+            process.communicate(timeout=30)
         assert process.returncode == 0
 
 

@@ -1,6 +1,7 @@
 import asyncio
 import time
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -40,7 +41,9 @@ async def test_fractions_are_repeatable(client: httpx.AsyncClient) -> None:
     assert 35 < runs[0].count(429) < 85
 
 
-async def test_rate_limit(client: httpx.AsyncClient) -> None:
+async def test_rate_limit(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("tmdb_standin.traffic.time", SimpleNamespace(monotonic=lambda: now))
     await plan(client, requests_per_second=5)
     assert await statuses(client, 5) == [200] * 5
     refused = await client.get("/3/movie/550")
@@ -48,7 +51,7 @@ async def test_rate_limit(client: httpx.AsyncClient) -> None:
     assert (
         refused.json()["status_message"] == "Your request count (6) is over the allowed limit of 5."
     )
-    await asyncio.sleep(1.0)
+    now += 1.0
     assert await statuses(client, 1) == [200]
     seen = (await client.get("/_control/requests")).json()
     assert seen["rate_limited"] == 1

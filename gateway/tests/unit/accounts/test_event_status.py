@@ -77,11 +77,11 @@ async def test_waiting_ends_with_the_first_effect_and_asks_all_once_more(
     for desk in (desks.compute, desks.ingest, desks.search):
         desk.replies[f"GET /inbox/{EVENT}"] = slow
     started = time.perf_counter()
-    status = (await client.get(f"/events/{EVENT}?wait=4")).json()
+    status = (await client.get(f"/events/{EVENT}?wait=5")).json()
     assert time.perf_counter() - started >= 0.2
     assert status["away"] == []
     assert {done["service"] for done in status["services"]} == set(SERVICES)
-    assert [httpx.URL(a.target).params["wait"] for a in desks.search.asked] == ["4.0", "0.0"]
+    assert [httpx.URL(a.target).params["wait"] for a in desks.search.asked] == ["5.0", "0.0"]
 
 
 async def test_waiting_ends_when_the_time_is_up(
