@@ -49,7 +49,7 @@ ENGINES: Final = os.environ.get("SEARCH_ENGINES", "postgres,meilisearch").split(
 ROUNDS: Final = int(os.environ.get("SEARCH_ROUNDS", "3"))
 TARGETS: Final = {"postgres": 0.80, "meilisearch": 0.90}
 _STORED_AT_ONCE: Final = 500
-_SENT_AT_ONCE: Final = 5_000
+_SENT_AT_ONCE: Final = 25_000
 
 Fill = Callable[[Iterable[Document]], Awaitable[None]]
 
