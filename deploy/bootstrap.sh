@@ -19,10 +19,11 @@ fail() {
 
 # The distribution's Python goes first: it is built with profile-guided optimisation, which those
 # compiled by a version manager mostly are not; the same code takes up to half as long again there.
-# PYTHON=python3.12 chooses another for a .venv that is yet to be made.
+# MOVIEMETRIC_PYTHON=python3.12 chooses another for a .venv that is yet to be made.
 python=
 find_python() {
-    for name in ${PYTHON:-/usr/bin/python3 python3 python3.11 python3.12 python3.13 python3.14}; do
+    names=${MOVIEMETRIC_PYTHON:-/usr/bin/python3 python3 python3.11 python3.12 python3.13 python3.14}
+    for name in $names; do
         candidate=$(command -v "$name" 2>/dev/null) || continue
         if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
             >/dev/null 2>&1; then
@@ -58,9 +59,9 @@ old_rabbitmq() {
 
 missing_packages() {
     packages=
-    find_python || [ -z "${PYTHON:-}" ] ||
-        fail "PYTHON=$PYTHON is no Python 3.11 or newer with the modules venv and ensurepip." \
-            "Name one that is, or leave PYTHON out."
+    find_python || [ -z "${MOVIEMETRIC_PYTHON:-}" ] ||
+        fail "MOVIEMETRIC_PYTHON=$MOVIEMETRIC_PYTHON is no Python 3.11 or newer with venv and ensurepip." \
+            "Name one that is, or leave MOVIEMETRIC_PYTHON out."
     [ -n "$python" ] || packages="python3 python3-venv"
     have_postgres || packages="$packages postgresql"
     have_rabbitmq || packages="$packages rabbitmq-server"

@@ -74,9 +74,8 @@ class FilmImport(ImportRun[_AnyChunk]):
     def open_reader(self, skip: int) -> FilmReader | ReadingProcess:
         source, job_id, at = self._source, self._job_id, self._at
         if isinstance(source, UploadedFile) and (self._size or 0) >= _FOR_ITS_OWN_PROCESS:
-            stream = source.from_the_beginning()
             return ReadingProcess(
-                stream,
+                source.open_file,
                 self._format.name,
                 skip=skip,
                 job_id=job_id,

@@ -51,14 +51,17 @@ class RowSource(Protocol):
 class UploadedFile:
     """The rows of a file.
 
+    Args:
+        open_file: gives it from its beginning; more than once, for more than one reader.
+
     Raises:
         UnreadableFileError: it is no table.
         UnknownFormatError: its columns are those of no known format.
     """
 
-    def __init__(self, stream: BinaryIO, format_name: str) -> None:
-        self._stream = stream
-        self._table = open_table(stream)
+    def __init__(self, open_file: Callable[[], BinaryIO], format_name: str) -> None:
+        self.open_file = open_file
+        self._table = open_table(open_file())
         self._rows = iter(self._table)
         self._first: list[Row | JsonRow | BadRow] = []
         self._broken: UnreadableFileError | None = None
@@ -74,11 +77,6 @@ class UploadedFile:
     @property
     def bytes_read(self) -> int:
         return self._table.bytes_read
-
-    def from_the_beginning(self) -> BinaryIO:
-        """The file, for another reader; no more rows can be had here."""
-        self._stream.seek(0)
-        return self._stream
 
     def _sample(self) -> Mapping[str, object]:
         try:

@@ -183,7 +183,7 @@ class ImportRun(ABC, Generic[C]):
             # A thread cannot be stopped; it ends with its chunk.
             thread.shutdown(wait=False, cancel_futures=True)
             await asyncio.to_thread(reader.close)
-            await asyncio.wait(ahead)
+            await asyncio.gather(*ahead, return_exceptions=True)
 
     async def _write(self, chunk: C, step: Step) -> Tally:
         effects, refused = await self.apply(chunk, step)

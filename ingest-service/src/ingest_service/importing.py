@@ -88,7 +88,9 @@ class Imports:
                 return await self._open_rejected(str(earlier_id))
             blobs, uri = self._store(), str(job.request["uri"])
             format_name = str(job.request.get("format", "auto"))
-            return await asyncio.to_thread(lambda: UploadedFile(blobs.open(uri), format_name))
+            return await asyncio.to_thread(
+                lambda: UploadedFile(lambda: blobs.open(uri), format_name)
+            )
         except (UnreadableFileError, UnknownFormatError, ForeignBlobError) as error:
             raise JobFailed(str(error)) from None
         except BlobNotFoundError:

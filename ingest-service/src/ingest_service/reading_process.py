@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from datetime import datetime
 from typing import BinaryIO, Final, TypedDict, cast
 
@@ -29,8 +30,8 @@ _log = logging.getLogger(__name__)
 
 _BLOCK: Final = 256 * 1024
 _LENGTH: Final = 8
-# Python's own settings and the language's; no addresses, no passwords.
-_ENVIRONMENT: Final = ("PYTHON", "LANG", "LC_")
+# What Python needs to start, and the language's settings; no addresses, no passwords.
+_ENVIRONMENT: Final = ("PYTHON", "LANG", "LC_", "LD_LIBRARY_PATH")
 
 
 class _Order(TypedDict):
@@ -45,7 +46,7 @@ class ReadingProcess:
     """Reads films as `FilmReader` does, in another process. `close` it.
 
     Args:
-        stream: the file, from its beginning.
+        open_file: gives the file from its beginning; nobody else reads what it gives.
         format_name: what it was recognised as.
         skip: rows that an earlier attempt has dealt with.
         job_id, at: the import that the records belong to.
@@ -57,7 +58,7 @@ class ReadingProcess:
 
     def __init__(
         self,
-        stream: BinaryIO,
+        open_file: Callable[[], BinaryIO],
         format_name: str,
         *,
         skip: int,
@@ -66,7 +67,7 @@ class ReadingProcess:
         with_records: bool,
     ) -> None:
         self.problem: str | None = None
-        self._stream = stream
+        self._open = open_file
         self._error: BaseException | None = None
         self._closed = False
         self._ended = False
@@ -103,8 +104,11 @@ class ReadingProcess:
         if self._ended:
             return None
         output = cast("BinaryIO", self._process.stdout)
-        length = output.read(_LENGTH)
-        body = output.read(int.from_bytes(length)) if len(length) == _LENGTH else b""
+        try:
+            length = output.read(_LENGTH)
+            body = output.read(int.from_bytes(length)) if len(length) == _LENGTH else b""
+        except ValueError:  # closed meanwhile
+            return None
         if not body or len(body) != int.from_bytes(length):
             if self._closed:
                 return None
@@ -132,8 +136,9 @@ class ReadingProcess:
     def _feed(self) -> None:
         target = cast("BinaryIO", self._process.stdin)
         try:
-            while block := self._stream.read(_BLOCK):
-                target.write(block)
+            with self._open() as stream:
+                while not self._closed and (block := stream.read(_BLOCK)):
+                    target.write(block)
         except BrokenPipeError:
             pass  # it has all that it wants, or has died
         except Exception as error:  # noqa: BLE001 -- raised where the chunks are asked for
@@ -151,8 +156,9 @@ def _ending(code: int) -> str:
 
 def main() -> None:
     """Read the film file on standard input as the first argument says."""
-    # Who started it decides when it ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Who started it decides when it ends, also when the whole group is told to.
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_IGN)
     # As in every service: rows are many objects in no cycles.
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
@@ -167,7 +173,7 @@ def main() -> None:
 
 
 def _read(order: _Order, stream: BinaryIO, output: BinaryIO) -> None:
-    source = UploadedFile(stream, order["format"])
+    source = UploadedFile(lambda: stream, order["format"])
     if not isinstance(source.format, FilmFormat):
         msg = f"a file of films was expected, not of {source.format.name}"
         raise TypeError(msg)

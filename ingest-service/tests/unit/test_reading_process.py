@@ -58,7 +58,9 @@ def broken(rows: int) -> bytes:
 def reading(
     stream: BinaryIO, name: str, skip: int = 0, *, with_records: bool = True
 ) -> Generator[ReadingProcess]:
-    process = ReadingProcess(stream, name, skip=skip, job_id=JOB, at=AT, with_records=with_records)
+    process = ReadingProcess(
+        lambda: stream, name, skip=skip, job_id=JOB, at=AT, with_records=with_records
+    )
     try:
         yield process
     finally:
@@ -100,7 +102,7 @@ def test_it_reads_what_a_reader_in_this_process_reads(
     file: Callable[[int], bytes], rows: int, skip: int
 ) -> None:
     content = file(rows)
-    source = UploadedFile(io.BytesIO(content), "auto")
+    source = UploadedFile(lambda: io.BytesIO(content), "auto")
     assert isinstance(source.format, FilmFormat)
     here = FilmReader(source, source.format, skip=skip, job_id=JOB, at=AT)
     expected = all_of(here.next_chunk)
@@ -206,7 +208,7 @@ sys.path.insert(0, sys.argv[1])
 from test_reading_process import AT, JOB, endless
 from ingest_service.reading_process import ReadingProcess
 process = ReadingProcess(
-    endless(), "generic", skip=0, job_id=JOB, at=AT, with_records=False
+    endless, "generic", skip=0, job_id=JOB, at=AT, with_records=False
 )
 assert process.next_chunk() is not None
 print(process.pid, flush=True)

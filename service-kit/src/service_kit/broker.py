@@ -69,7 +69,12 @@ class DeliveryBuffer:
         self._closed: str | None = None
 
     def add(self, delivery: Delivery) -> None:
-        """Append one; wakes the taker when there are as many as it waits for."""
+        """Append one; wakes the taker when there are as many as it waits for.
+
+        What comes after the end is not taken: it could not be acknowledged.
+        """
+        if self._closed is not None:
+            return
         self._items.append(delivery)
         if len(self._items) >= self._wanted:
             self._ready.set()

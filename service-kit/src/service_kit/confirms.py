@@ -108,8 +108,6 @@ class ConfirmChannel:
 
     def __init__(self, channel: AmqpChannel, reader: TappedReader) -> None:
         self._channel = channel
-        self._reader = reader
-        self._tap = ConfirmTap(self._on_confirm, self._on_return)
         self._pending: list[_Pending] = []
         # By delivery tag, in the order of publishing.
         self._unsettled: dict[int, _Pending] = {}
@@ -118,7 +116,7 @@ class ConfirmChannel:
         self._tag = 0
         self._prefix = uuid4().hex
         self._loop = asyncio.get_running_loop()
-        reader.tap(channel.number, self._tap)
+        reader.tap(channel.number, ConfirmTap(self._on_confirm, self._on_return))
         channel.create_future().add_done_callback(self._on_close)
 
     @property
@@ -239,7 +237,6 @@ class ConfirmChannel:
         _fail(late, "the broker did not confirm in time")
 
     def _on_close(self, guard: asyncio.Future[Any]) -> None:
-        self._reader.untap(self._channel.number, self._tap)
         error = None if guard.cancelled() else guard.exception()
         waiting = [*self._unsettled.values(), *self._pending]
         self._unsettled.clear()

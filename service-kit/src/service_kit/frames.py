@@ -89,6 +89,7 @@ class _Tap:
     def _begin(self) -> None:
         self._gathering = True
         self._parts = []
+        self._missing = 0
 
     def _take_method(self, method: int, data: bytes, position: int) -> bool:
         """The arguments begin at `position`."""
@@ -169,7 +170,11 @@ def _headers_at(flags: int, properties: bytes) -> int:
 
 
 def _headers(flags: int, properties: bytes) -> Headers:
-    _, table = decode.field_table(properties[_headers_at(flags, properties) :])
+    """Those that can be read: a table that is malformed must not come again and again."""
+    try:
+        _, table = decode.field_table(properties[_headers_at(flags, properties) :])
+    except Exception:  # noqa: BLE001 -- the library raises whatever comes of it
+        return {}
     return table
 
 
@@ -202,13 +207,12 @@ class TappedReader(asyncio.StreamReader):
         self._is_amqp = True
 
     def tap(self, channel: int, tap: _Tap) -> None:
-        """Frames of this channel go to `tap` first."""
-        self._taps[channel] = tap
+        """Frames of this channel go to `tap` first, from now on.
 
-    def untap(self, channel: int, tap: _Tap) -> None:
-        """No more, if it is still this one: numbers of channels are used again."""
-        if self._taps.get(channel) is tap:
-            del self._taps[channel]
+        Also once the channel is closed here, until another tap takes the place with the number: the
+        broker may not know of it yet, and nobody in the library would take what still comes.
+        """
+        self._taps[channel] = tap
 
     def feed_data(self, data: bytes) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] -- it gets nothing else
         """Called by the transport with whatever has come in."""
@@ -232,7 +236,7 @@ class TappedReader(asyncio.StreamReader):
             if after > size_of_all:
                 break
             tap = taps.get(channel)
-            if tap is None or not tap.take(kind, data, start + _FRAME.size, after - 1):
+            if tap is None or not self._taken(tap, kind, data, start, after):
                 passed.append(data[start:after])
             start = after
         self._rest = data[start:]
@@ -241,10 +245,19 @@ class TappedReader(asyncio.StreamReader):
         elif self._clock() - self._passed_at >= self._HEARTBEAT_EVERY:
             self._pass_on(HEARTBEAT)
 
+    def _taken(self, tap: _Tap, kind: int, data: bytes, start: int, after: int) -> bool:
+        try:
+            return tap.take(kind, data, start + _FRAME.size, after - 1)
+        except Exception as error:
+            # The transport ends with it, and tells everybody who waits: as the loss that it is.
+            msg = f"a frame from RabbitMQ cannot be read: {type(error).__name__}: {error}"
+            raise ConnectionError(msg) from error
+
     def feed_eof(self) -> None:
-        """Called by the transport at the end."""
+        """Called at the end, and once more when the connection is lost."""
         rest, self._rest = self._rest, b""
-        super().feed_data(rest)
+        if rest:
+            super().feed_data(rest)
         super().feed_eof()
 
     def _pass_on(self, data: bytes) -> None:

@@ -164,7 +164,6 @@ class RabbitStream:
         self._channel = channel
         self._underlay = underlay
         self._reader = reader
-        self._tap = DeliveryTap(self._on_delivery)
         self._buffer = DeliveryBuffer()
         self._consumer_tag: str | None = None
 
@@ -174,12 +173,11 @@ class RabbitStream:
         self._underlay.on_consumer_cancel_callbacks.add(self._on_cancelled_by_broker)
         # aio-pika's own consume wraps each message twice and runs two tasks for each; here its
         # frames never get there.
-        self._reader.tap(self._underlay.number, self._tap)
+        self._reader.tap(self._underlay.number, DeliveryTap(self._on_delivery))
         answer = await self._underlay.basic_consume(queue, _never_called)
         self._consumer_tag = answer.consumer_tag
 
     def _on_close(self, _sender: object, error: BaseException | None = None) -> None:
-        self._reader.untap(self._underlay.number, self._tap)
         self._buffer.close(f"the channel closed: {error}")
 
     async def _on_cancelled_by_broker(self, _frame: object) -> None:

@@ -10,7 +10,14 @@ from pamqp.body import ContentBody
 from pamqp.commands import Basic, Channel, Connection
 from pamqp.header import ContentHeader
 from pamqp.heartbeat import Heartbeat
-from service_kit.frames import HEARTBEAT, ConfirmTap, DeliveryTap, TappedReader
+from service_kit.frames import (
+    HEARTBEAT,
+    ConfirmTap,
+    DeliveryTap,
+    TappedReader,
+    TappedTransport,
+)
+from yarl import URL
 
 CONSUMING = 3
 PUBLISHING = 4
@@ -200,20 +207,48 @@ async def test_a_message_that_is_broken_off_is_none(taken: Taken) -> None:
     assert await taken.passed() == close
 
 
-async def test_the_tap_of_a_closed_channel_leaves_that_of_the_next_one_with_its_number(
-    taken: Taken,
-) -> None:
+async def test_a_later_tap_takes_the_place_of_the_one_before(taken: Taken) -> None:
     later: list[Delivered] = []
-    successor = tap_into(later)
-    taken.reader.tap(CONSUMING, successor)
-    taken.reader.untap(CONSUMING, taken.delivery_tap)
+    taken.reader.tap(CONSUMING, tap_into(later))
     taken.reader.feed_data(wire(CONSUMING, *deliver(1, b"x")))
-    assert len(later) == 1
-    taken.reader.untap(CONSUMING, successor)
-    data = wire(CONSUMING, *deliver(2, b"x"))
-    taken.reader.feed_data(data)
     assert (len(later), taken.deliveries) == (1, [])
-    assert await taken.passed() == data
+
+
+async def test_headers_that_cannot_be_read_are_none(taken: Taken) -> None:
+    good = wire(CONSUMING, *deliver(1, b"x", headers={"key": 1}))
+    taken.reader.feed_data(good.replace(b"key", b"\xff\xfe\xfd") + good)
+    assert [headers for _, _, _, headers, _ in taken.deliveries] == [{}, {"key": 1}]
+
+
+async def test_a_method_that_cannot_be_read_is_the_end_of_the_connection(taken: Taken) -> None:
+    cut = b"\x00\x3c\x00\x3c\x20"
+    frame = b"\x01" + CONSUMING.to_bytes(2) + len(cut).to_bytes(4) + cut + b"\xce"
+    with pytest.raises(ConnectionError, match="cannot be read"):
+        taken.reader.feed_data(frame)
+
+
+async def test_the_end_may_be_told_twice(taken: Taken) -> None:
+    """As a transport does: the other side has ended, then the connection is lost."""
+    taken.reader.feed_data(wire(OTHER, Basic.Ack(1))[:5])
+    taken.reader.feed_eof()
+    taken.reader.feed_eof()
+    assert await taken.reader.read() == wire(OTHER, Basic.Ack(1))[:5]
+
+
+async def test_a_peer_that_goes_away_in_good_order_is_noticed() -> None:
+    async def leave(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(wire(0, Heartbeat()))
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(leave, "127.0.0.1", 0)
+    transport = TappedTransport()
+    url = URL.build(scheme="amqp", host="127.0.0.1", port=server.sockets[0].getsockname()[1])
+    async with server, asyncio.timeout(30):
+        reader, writer = await transport.create(url, ssl_context_provider=None)
+        assert await reader.read() == wire(0, Heartbeat())
+        writer.close()
+        await writer.wait_closed()
 
 
 @pytest.mark.parametrize(
