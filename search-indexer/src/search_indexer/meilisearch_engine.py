@@ -3,15 +3,9 @@
 What is asked of it is in `meilisearch_search`; its index is kept by `meilisearch_index`.
 """
 
-from typing import Final
-
-from meilisearch_python_sdk import AsyncClient
-
 from search_indexer.engine import SearchRequest, SearchResult, Suggestions
-from search_indexer.meilisearch_calls import outages
+from search_indexer.meilisearch_calls import connect, outages
 from search_indexer.meilisearch_search import complete, find
-
-_REQUEST_TIMEOUT: Final = 10
 
 
 class MeilisearchEngine:
@@ -24,7 +18,7 @@ class MeilisearchEngine:
     """
 
     def __init__(self, *, url: str, key: str | None, index: str = "movies") -> None:
-        self._client = AsyncClient(url, key, timeout=_REQUEST_TIMEOUT)
+        self._client = connect(url, key)
         self._index = self._client.index(index)
 
     async def search(self, request: SearchRequest) -> SearchResult:

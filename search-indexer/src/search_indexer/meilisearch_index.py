@@ -19,13 +19,12 @@ from service_kit import Outage
 from search_indexer.documents import Document, Figures, Ratings, Stamp, Trend
 from search_indexer.engine import DocumentIndex
 from search_indexer.folding import bare_title, fold
-from search_indexer.meilisearch_calls import NAME, finish, outages
+from search_indexer.meilisearch_calls import NAME, connect, finish, outages
 from search_indexer.meilisearch_keys import ensure_keys, indexing_key, search_key
 from search_indexer.meilisearch_search import SETTINGS
 
 logger = logging.getLogger(__name__)
 
-_REQUEST_TIMEOUT: Final = 10
 _KEY: Final = "movie_id"
 _STAMP: Final = ["movie_id", "revision", "trend_revision", "ratings_revision"]
 
@@ -56,7 +55,7 @@ class MeilisearchIndex:
         self._url = url
         self._master_key = master_key
         self._settings = settings
-        self._client = AsyncClient(url, key, timeout=_REQUEST_TIMEOUT)
+        self._client = connect(url, key)
         self._uid = index
         self._live = _Documents(self._client, index, settings, task_timeout)
         self._next = _Documents(self._client, f"{index}-next", settings, task_timeout)
@@ -79,7 +78,7 @@ class MeilisearchIndex:
         if not self._master_key:
             return
         specs = (search_key(self._uid), indexing_key(self._uid))
-        async with AsyncClient(self._url, self._master_key, timeout=_REQUEST_TIMEOUT) as client:
+        async with connect(self._url, self._master_key) as client:
             await ensure_keys(client, specs)
 
     async def identity(self) -> str | None:
