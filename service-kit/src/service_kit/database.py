@@ -12,10 +12,12 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, supp
 from io import BytesIO
 from typing import IO, Final, Protocol, cast
 
-from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import event, text
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from service_kit.outcomes import Outage, Park
 
@@ -24,6 +26,8 @@ LOCK_TIMEOUT_MS: Final = 10_000
 IDLE_IN_TRANSACTION_TIMEOUT_MS: Final = 60_000
 CONNECT_TIMEOUT: Final = 3.0
 COMMAND_TIMEOUT: Final = 40.0
+# A connection that lay in the pool for longer is tried before it is used.
+TRUSTED_SECONDS: Final = 5.0
 
 _DEPENDENCY: Final = "PostgreSQL"
 # Connection exceptions, wrong credentials or database, insufficient resources, operator
@@ -96,6 +100,10 @@ def _is_driver_interface_error(error: BaseException) -> bool:
     )
 
 
+class _Driver(Protocol):
+    def is_closed(self) -> bool: ...
+
+
 class _Copying(Protocol):
     async def copy_to_table(
         self, table_name: str, *, source: IO[bytes], columns: Sequence[str]
@@ -136,6 +144,36 @@ def unique_as_conflict() -> Generator[None]:
         raise
 
 
+def _try_before_use(engine: AsyncEngine) -> None:
+    """Give out no connection that is known to be lost, nor one that may be lost unnoticed.
+
+    As `pool_pre_ping`, which spends three round trips before every transaction. The driver hears at
+    once when a server closes a connection; only one that vanishes without a word, behind a network
+    that is cut, has to be asked.
+    """
+    dialect, pool = engine.dialect, engine.sync_engine.pool
+
+    def remember(connection: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
+        del connection
+        entry.info["idle_since"] = time.monotonic()
+
+    def check(
+        connection: DBAPIConnection, entry: ConnectionPoolEntry, proxy: PoolProxiedConnection
+    ) -> None:
+        if cast("_Driver", proxy.driver_connection).is_closed():
+            raise InvalidatePoolError
+        idle_since: float | None = entry.info.get("idle_since")
+        if idle_since is None or time.monotonic() - idle_since < TRUSTED_SECONDS:
+            return
+        try:
+            dialect.do_ping(connection)
+        except dialect.loaded_dbapi.Error as error:
+            raise InvalidatePoolError from error
+
+    event.listen(pool, "checkin", remember)
+    event.listen(pool, "checkout", check)
+
+
 class Database:
     """The connections of one process to one schema.
 
@@ -156,7 +194,6 @@ class Database:
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_timeout=5,
-            pool_pre_ping=True,
             pool_recycle=1800,
             # Errors are logged, and parameters hold reviews and hashes of passwords.
             hide_parameters=True,
@@ -178,6 +215,9 @@ class Database:
                 },
             },
         )
+        _try_before_use(self._engine)
+        # The same connections: BEGIN says it, so that no statement of its own has to.
+        self._reading = self._engine.execution_options(postgresql_readonly=True)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[AsyncConnection]:
@@ -187,30 +227,34 @@ class Database:
             Outage: the server is away; whether a COMMIT in flight took effect is unknown.
             Conflict: another transaction was in the way; nothing took effect.
         """
+        async with self._translated(self._engine) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncGenerator[AsyncConnection]:
+        """A read-only transaction; raises as `transaction`."""
+        async with self._translated(self._reading) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def _translated(self, engine: AsyncEngine) -> AsyncGenerator[AsyncConnection]:
         try:
             async with AsyncExitStack() as stack:
-                yield await self._begin(stack)
+                yield await self._begin(engine, stack)
         except Exception as error:
             translated = translate(error)
             if translated is error:
                 raise
             raise translated from error
 
-    async def _begin(self, stack: AsyncExitStack) -> AsyncConnection:
+    async def _begin(self, engine: AsyncEngine, stack: AsyncExitStack) -> AsyncConnection:
         try:
-            return await stack.enter_async_context(self._engine.begin())
+            return await stack.enter_async_context(engine.begin())
         except OSError as error:
             # Only here: within the transaction an OSError may be the handler's own.
             raise Outage(
                 _DEPENDENCY, f"cannot connect: {str(error) or type(error).__name__}"
             ) from error
-
-    @asynccontextmanager
-    async def reading(self) -> AsyncGenerator[AsyncConnection]:
-        """A read-only transaction; raises as `transaction`."""
-        async with self.transaction() as connection:
-            await connection.execute(text("SET TRANSACTION READ ONLY"))
-            yield connection
 
     @asynccontextmanager
     async def session(self) -> AsyncGenerator[AsyncConnection]:
