@@ -71,7 +71,7 @@ def bootstrap(settings: IngestSettings) -> Service:
         client, TmdbCatalogue(), fresh_for=timedelta(seconds=settings.bulk_fresh_seconds)
     )
     commands = RatingCommands(broker, most_behind=settings.ratings_most_behind)
-    imports = Imports(database, blobs, commands)
+    imports = Imports(database, blobs, commands, sorted_together=settings.ratings_sorted_together)
     # A bulk run takes minutes, so an import does not wait for it.
     runners = [
         JobRunner(database, source=NAME, runs={kind: run})

@@ -16,6 +16,7 @@ from ingest_service.records import Rejection, Skipped
 # What a chunk holds at most: up to three of them are in memory.
 ROWS_A_CHUNK: Final = 4_000
 TEXT_A_CHUNK: Final = 5_000_000
+_REJECTIONS_A_CHUNK: Final = 10_000
 # Sentinels may stand before the first film of a JSON file.
 _SAMPLED: Final = 20
 
@@ -166,7 +167,11 @@ class ChunkReader(ABC, Generic[C]):
                 length += add_unusable(chunk, unread)
             else:
                 length += take(row)
-            if chunk.rows >= self.rows_a_chunk or length > self.text_a_chunk:
+            if (
+                chunk.rows >= self.rows_a_chunk
+                or length > self.text_a_chunk
+                or len(chunk.rejections) >= _REJECTIONS_A_CHUNK
+            ):
                 return
 
 

@@ -13,7 +13,7 @@ from ingest_service.formats import FilmFormat, RatingFormat, UnknownFormatError
 from ingest_service.import_rows import RejectedRows, RowSource, UploadedFile
 from ingest_service.items import known_items
 from ingest_service.rating_commands import RatingCommands
-from ingest_service.rating_imports import RatingImport
+from ingest_service.rating_imports import SORTED_TOGETHER, RatingImport
 from ingest_service.reading import UnreadableFileError
 from ingest_service.rejects import MAX_KEPT, read_rejects
 
@@ -26,14 +26,21 @@ class Imports:
     Args:
         blobs: where uploads are; None: no store is set, so that no file can be imported.
         commands: where ratings go.
+        sorted_together: ratings of a file that are published a film after the other.
     """
 
     def __init__(
-        self, database: Database, blobs: BlobStore | None, commands: RatingCommands
+        self,
+        database: Database,
+        blobs: BlobStore | None,
+        commands: RatingCommands,
+        *,
+        sorted_together: int = SORTED_TOGETHER,
     ) -> None:
         self._database = database
         self._blobs = blobs
         self._commands = commands
+        self._sorted_together = sorted_together
         self._running = 0
 
     @property
@@ -79,7 +86,13 @@ class Imports:
             async with self._database.reading() as connection:
                 items = await known_items(connection)
         await RatingImport(
-            running, source, file_format, size=size, items=items, commands=self._commands
+            running,
+            source,
+            file_format,
+            size=size,
+            items=items,
+            commands=self._commands,
+            sorted_together=self._sorted_together,
         ).run()
 
     async def _open(self, job: Job) -> RowSource:

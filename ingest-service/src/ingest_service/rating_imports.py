@@ -8,7 +8,7 @@ comes of it.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Final
@@ -19,7 +19,6 @@ from service_kit.jobs import RunningJob, Step
 from ingest_service.formats import RatingFormat, StarRating
 from ingest_service.formats.ratings import FILM, TIME
 from ingest_service.import_rows import (
-    ROWS_A_CHUNK,
     TEXT_A_CHUNK,
     Chunk,
     ChunkReader,
@@ -32,6 +31,7 @@ from ingest_service.reading import JsonRow, Row
 from ingest_service.records import Rejection
 
 SENT: Final = "sent"
+SORTED_TOGETHER: Final = 100_000
 
 # Of a clock that is ahead of this one; the same that rating-service allows.
 _AHEAD: Final = 300
@@ -39,32 +39,37 @@ _LOOK_EVERY: Final = 0.05
 # Commands are published in parts, so that the ratings of people do not wait behind a whole chunk.
 _AT_A_TIME: Final = 2_000
 _TELL_EVERY: Final = 2.0
+# What a rating takes in memory beside its texts, in characters.
+_RATING: Final = 100
+
+FilmRating = tuple[str, StarRating]
+"""A rating with the key of its film."""
 
 
 @dataclass(slots=True)
 class RatingChunk(Chunk):
-    """Rows that are ratings, as commands, each with its film."""
+    """Rows that are ratings."""
 
-    commands: list[tuple[str, Outgoing]] = field(default_factory=list[tuple[str, Outgoing]])
+    ratings: list[FilmRating] = field(default_factory=list[FilmRating])
 
-    def messages(self) -> list[Outgoing]:
-        """The commands, a film's side by side.
+    def by_film(self) -> list[FilmRating]:
+        """The ratings, a film's side by side.
 
         The files have a user's side by side. rating-service tells of a film once for all of its
         ratings in a batch, so that this order saves most of what follows from an import.
         """
-        return [message for _, message in sorted(self.commands, key=itemgetter(0))]
+        return sorted(self.ratings, key=itemgetter(0))
 
 
 class RatingReader(ChunkReader[RatingChunk]):
-    """Reads ratings, which are short: more of them at a time, so that films come together.
+    """Reads ratings, which are short: many at a time, so that films come together.
 
     Args:
         items: the films by the numbers that the file names them by; None: these are MovieLens ids.
+        rows: how many at a time.
     """
 
-    rows_a_chunk = 5 * ROWS_A_CHUNK
-    text_a_chunk = 2 * TEXT_A_CHUNK
+    text_a_chunk = 5 * TEXT_A_CHUNK
 
     def __init__(
         self,
@@ -72,19 +77,19 @@ class RatingReader(ChunkReader[RatingChunk]):
         file_format: RatingFormat,
         *,
         skip: int,
-        envelope: RatingEnvelope,
         items: Mapping[int, str] | None,
+        rows: int,
     ) -> None:
         super().__init__(source, skip=skip)
+        self.rows_a_chunk = rows
         self._format = file_format
-        self._message_of = envelope.message_of
         self._items = items
 
     def new_chunk(self) -> RatingChunk:
         return RatingChunk()
 
     def taker(self, chunk: RatingChunk) -> Callable[[Row | JsonRow], int]:
-        read, refuse, message_of = self._format.read, self._format.refuse, self._message_of
+        read, refuse = self._format.read, self._format.refuse
         items, latest = self._items, time.time() + _AHEAD
 
         def take(row: Row | JsonRow) -> int:
@@ -100,9 +105,8 @@ class RatingReader(ChunkReader[RatingChunk]):
                 movie_id = items[found.film]
             else:
                 return add_unusable(chunk, refuse(row, FILM, self._unknown(found.film)))
-            message = message_of(found, movie_id)
-            chunk.commands.append((movie_id, message))
-            return len(message.body)
+            chunk.ratings.append((movie_id, found))
+            return _RATING + len(movie_id) + len(found.user_id)
 
         return take
 
@@ -124,39 +128,52 @@ class RatingImport(ImportRun[RatingChunk]):
         size: int | None,
         items: Mapping[int, str] | None,
         commands: RatingCommands,
+        sorted_together: int = SORTED_TOGETHER,
     ) -> None:
         super().__init__(running, file_format, effects=(SENT,), size=size)
         self._source = source
         self._format = file_format
         self._items = items
         self._commands = commands
+        self._sorted_together = sorted_together
+        self._message_of = RatingEnvelope(running.cause).message_of
+        self._tell_at = time.monotonic() + _TELL_EVERY
 
     def open_reader(self, skip: int) -> RatingReader:
         return RatingReader(
             self._source,
             self._format,
             skip=skip,
-            envelope=RatingEnvelope(self._running.cause),
             items=self._items,
+            rows=self._sorted_together,
         )
 
     async def take(self, chunk: RatingChunk) -> None:
-        messages = [] if self._dry_run else chunk.messages()
-        for start in range(0, len(messages), _AT_A_TIME):
-            await self._wait_for_rating_service()
-            await self._commands.publish(messages[start : start + _AT_A_TIME])
+        ratings = [] if self._dry_run else chunk.by_film()
+        for start in range(0, len(ratings), _AT_A_TIME):
+            await self._wait_for_rating_service(start)
+            part = ratings[start : start + _AT_A_TIME]
+            await self._commands.publish(await asyncio.to_thread(self._messages, part))
+            await self._tell(start + len(part))
         await super().take(chunk)
+
+    def _messages(self, ratings: Sequence[FilmRating]) -> list[Outgoing]:
+        return [self._message_of(rating, movie_id) for movie_id, rating in ratings]
 
     async def apply(self, chunk: RatingChunk, step: Step) -> tuple[Counter[str], list[Rejection]]:
         del step
-        return Counter({SENT: len(chunk.commands)}), []
+        return Counter({SENT: len(chunk.ratings)}), []
 
-    async def _wait_for_rating_service(self) -> None:
-        """Until it has caught up, however long that takes; the steps notice a cancellation."""
-        tell_at = time.monotonic() + _TELL_EVERY
+    async def _wait_for_rating_service(self, published: int) -> None:
+        """Until it has caught up, however long that takes."""
         while waiting := await self._commands.waiting():
-            if time.monotonic() >= tell_at:
-                async with self._running.step() as step:
-                    step.advance(note=f"waiting: rating-service has {waiting:,} ratings to take")
-                tell_at = time.monotonic() + _TELL_EVERY
+            note = f"waiting: rating-service has {waiting:,} ratings to take"
+            await self._tell(published, note)
             await asyncio.sleep(_LOOK_EVERY)
+
+    async def _tell(self, published: int, note: str | None = None) -> None:
+        """How far it is, every other second; a step also notices a cancellation."""
+        if time.monotonic() >= self._tell_at:
+            async with self._running.step() as step:
+                step.advance(done=self._tally.rows + published, note=note)
+            self._tell_at = time.monotonic() + _TELL_EVERY

@@ -7,6 +7,8 @@ from pydantic_settings import NoDecode
 from service_kit import ServiceSettings
 from service_kit.blobs import BlobSettings
 
+from ingest_service.rating_imports import SORTED_TOGETHER
+
 
 class IngestSettings(BlobSettings, ServiceSettings):
     """Where TMDB is, with which key, how hard it may be asked; where uploads are."""
@@ -51,6 +53,10 @@ class IngestSettings(BlobSettings, ServiceSettings):
     ratings_most_behind: Annotated[int, Field(ge=1)] = 2_000
     """Ratings that may wait for rating-service before an import publishes more: those of people
     wait behind them."""
+    ratings_sorted_together: Annotated[int, Field(ge=1, le=1_000_000)] = SORTED_TOGETHER
+    """Rows of a file whose ratings are published a film after the other. More of them mean fewer
+    changed averages to tell of, and more memory: up to three times as many are held, of some 250
+    bytes each. An import that is killed publishes as many again."""
 
     rejects_kept_days: Annotated[int, Field(ge=1)] = 30
     uploads_kept_days: Annotated[int, Field(ge=1)] = 7

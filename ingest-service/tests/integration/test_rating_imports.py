@@ -87,6 +87,7 @@ class Importer:
     blobs: BlobStore
     commands: RatingCommands
     numbers: Iterable[int] = field(default_factory=lambda: count(1))
+    sorted_together: int = 100_000
 
     async def begin(self, content: bytes, **options: Any) -> str:
         job_id = self._next()
@@ -105,7 +106,9 @@ class Importer:
         return await self.ended(job_id)
 
     async def ended(self, job_id: str) -> Job:
-        imports = Imports(self.database, self.blobs, self.commands)
+        imports = Imports(
+            self.database, self.blobs, self.commands, sorted_together=self.sorted_together
+        )
         runner = JobRunner(self.database, source="test", runs={"import": imports.run})
         await runner.run_pending()
         return await self.job(job_id)
@@ -364,7 +367,7 @@ async def test_without_a_queue_it_waits_until_there_is_one(
 async def test_published_but_not_committed_is_published_again(
     importer: Importer, broker: RabbitBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ingest_service.rating_imports.RatingReader.rows_a_chunk", 10)
+    importer.sorted_together = 10
     rows = b"".join(b"%d,31,4,1260759144\n" % user for user in range(1, 36))
     publish = importer.commands.publish
     chunks = 0
@@ -413,6 +416,7 @@ async def test_killed_twice_it_goes_on_and_nothing_is_missing(
         "HTTP_PORT": str(free_port()),
         "UPLOAD_STORE_URL": (tmp_path / "uploads").as_uri(),
         "RATINGS_MOST_BEHIND": "1000000",
+        "RATINGS_SORTED_TOGETHER": "10000",
     }
     program = [sys.executable, "-m", "ingest_service"]
     log = (tmp_path / "log").open("wb")
@@ -438,7 +442,7 @@ async def test_killed_twice_it_goes_on_and_nothing_is_missing(
     assert (job.result["rows"], job.result["sent"], job.rejected) == (rows, rows - wrong, wrong)
     depth = await broker.depth(queue)
     assert depth is not None
-    assert rows - wrong <= depth <= rows - wrong + 2 * 20_000, "at most a chunk for each kill"
+    assert rows - wrong <= depth <= rows - wrong + 2 * 10_000, "at most a chunk for each kill"
     events = {event.id: event for event in await taken(broker, depth)}
     assert sorted(at for *_, at in rated(events.values())) == [
         1_000_000_000 + n for n in range(1, rows + 1) if n % 1000
