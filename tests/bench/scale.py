@@ -36,6 +36,7 @@ from compute_service.artifacts import Day, GenreStatsDaily, RatingsByDecade, Tre
 from compute_service.artifacts.repository import ArtifactRun, record_run
 from compute_service.bootstrap import PACKAGE, SCHEMA
 from compute_service.charts import EVERYTHING
+from compute_service.facets import genre_signature
 from compute_service.handlers import TrendHandlers
 from compute_service.subscriptions import subscriptions
 from compute_service.trend import LANDMARK, TrendFormula, Window
@@ -92,13 +93,19 @@ _ACTIVITY = """
 """
 # The sums as the handlers would have made them. 60 days are few half-lives: they add up plainly.
 _TRENDS = """
-    INSERT INTO trends (movie_id, views, log_quality, log_activity_day, log_activity_week,
-        log_prior_day, log_prior_week, rank_key_day, rank_key_week)
-    SELECT movie_id, views, log_quality, day, week, prior_day, prior_week,
+    INSERT INTO trends (movie_id, facet_year, facet_language, facet_votes, facet_genres, views,
+        log_quality, log_activity_day, log_activity_week, log_prior_day, log_prior_week,
+        rank_key_day, rank_key_week)
+    SELECT movie_id, year, language, votes, genres, views, log_quality, day, week, prior_day,
+        prior_week,
         a * log2_of_sum(day, prior_day) + (1 - a) * log_quality,
         a * log2_of_sum(week, prior_week) + (1 - a) * log_quality
     FROM (
-        SELECT movies.movie_id, COALESCE(views, 0) AS views, %(exponent)s AS a,
+        SELECT movies.movie_id, movies.release_year AS year,
+            lower(movies.original_language) AS language, movies.vote_count AS votes,
+            (SELECT COALESCE(bit_or(signature), 0) FROM unnest(movies.genre_keys) AS key
+                JOIN signatures ON genre = key) AS genres,
+            COALESCE(views, 0) AS views, %(exponent)s AS a,
             day + %(now_seconds)s / %(half_day)s AS day,
             week + %(now_seconds)s / %(half_week)s AS week,
             ln(popularity * %(prior)s) / ln(2.0) + fetched / %(half_day)s AS prior_day,
@@ -123,6 +130,9 @@ _TRENDS = """
         ) AS summed USING (movie_id)
     ) AS films
 """
+_GENRES = ("Drama", "Comedy", "Western", "Film Noir", "Rare")
+_SIGNATURES = "CREATE TEMP TABLE signatures (genre text, signature bigint)"
+_SIGNATURE = "INSERT INTO signatures VALUES (%(genre)s, %(signature)s)"
 _LOG2_OF_SUM = """
     CREATE FUNCTION log2_of_sum(x float8, y float8) RETURNS float8 LANGUAGE sql IMMUTABLE AS $$
         SELECT CASE WHEN x IS NULL OR y IS NULL THEN COALESCE(x, y) ELSE GREATEST(x, y)
@@ -178,6 +188,10 @@ def fill(url: str, films: int, views: int, now: datetime) -> None:
         options=f"-c search_path={SCHEMA} -c work_mem=256MB",
         cursor_factory=psycopg.ClientCursor,
     ) as connection:
+        connection.execute(_SIGNATURES)
+        for genre in _GENRES:
+            key = genre.lower()
+            connection.execute(_SIGNATURE, {"genre": key, "signature": genre_signature(key)})
         for statement in statements:
             connection.execute(statement.encode(), parameters)
 

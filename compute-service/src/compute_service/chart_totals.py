@@ -1,4 +1,5 @@
-"""How many films a chart has under each filter, without counting a million of them each time.
+"""How many films a chart has under each filter, without counting a million of them each time, and
+where they are.
 
 A count that takes no time is made whenever it is asked for, so small catalogues have exact totals.
 A slow one is remembered: for some seconds it is answered as it is, after that it is still answered,
@@ -11,7 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from service_kit import Database
 
@@ -19,9 +20,11 @@ from compute_service import charts
 from compute_service.charts import ChartFilter
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 FRESH_SECONDS: Final = 10.0
 KEPT_SECONDS: Final = 86_400.0
+AT_THE_BOTTOM_SECONDS: Final = 600.0
 CHEAP_SECONDS: Final = 0.005
 MOST_FILTERS: Final = 1000
 # Counting a large chart keeps a processor busy that others need.
@@ -54,6 +57,7 @@ class ChartTotals:
         self._cheap = cheap
         self._clock = clock
         self._counted: OrderedDict[ChartFilter, _Counted] = OrderedDict()
+        self._at_the_bottom: OrderedDict[ChartFilter, float] = OrderedDict()
         self._counting: dict[ChartFilter, asyncio.Task[int]] = {}
         self._room = asyncio.Semaphore(_AT_ONCE)
 
@@ -62,9 +66,16 @@ class ChartTotals:
         counted = self._counted.get(wanted.normalised())
         return None if counted is None else counted.total
 
-    def learn(self, wanted: ChartFilter, total: int) -> None:
-        """Somebody has just counted."""
+    def at_the_bottom(self, wanted: ChartFilter) -> bool:
+        """Whether somebody has lately walked down a chart to find these films, in vain."""
+        found_at = self._at_the_bottom.get(wanted.normalised())
+        return found_at is not None and self._clock() - found_at < AT_THE_BOTTOM_SECONDS
+
+    def learn(self, wanted: ChartFilter, total: int, *, in_vain: bool = False) -> None:
+        """Somebody has just counted, and may have walked in vain before."""
         self._keep(wanted.normalised(), _Counted(total, self._clock(), 0.0))
+        if in_vain:
+            _put(self._at_the_bottom, wanted.normalised(), self._clock())
 
     async def total(self, wanted: ChartFilter) -> int:
         """Exact as of a moment ago, or as of the last count if counting takes long."""
@@ -106,7 +117,11 @@ class ChartTotals:
             log.warning("a chart could not be counted", extra={"reason": repr(error)})
 
     def _keep(self, wanted: ChartFilter, counted: _Counted) -> None:
-        self._counted[wanted] = counted
-        self._counted.move_to_end(wanted)
-        while len(self._counted) > MOST_FILTERS:
-            self._counted.popitem(last=False)
+        _put(self._counted, wanted, counted)
+
+
+def _put(known: OrderedDict[ChartFilter, T], wanted: ChartFilter, value: T) -> None:
+    known[wanted] = value
+    known.move_to_end(wanted)
+    while len(known) > MOST_FILTERS:
+        known.popitem(last=False)

@@ -8,30 +8,47 @@ two ways, and each is a disaster where the other one is good:
   all N if few do, or if they are all at the bottom, as very old films are.
 - *By filter*: find the T films, sort them. For the most common genre that is a third of a million.
 
-If a step cost as much as a film to sort, both would cost the same where T = sqrt(n · N); it costs
-somewhat less. So that is about how far the walk goes. If the page is not full by then, the films
-that pass are most likely few and are sorted. Which way is better to begin with is known from the
-last time that the films were counted (see `chart_totals`).
+A film to sort costs as much as many steps, C, since the index itself says what most films fail by
+(see `facets`). Both ways cost the same where T = sqrt(n · N / C), and sqrt(n · N · C) steps are the
+most that the better one ever costs. The walk ends not far behind that: if the page is not full by
+then, the films that pass are most likely few, or at the bottom, and are sorted. Which way is better
+to begin with is known from the last time (see `chart_totals`).
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, Subquery, func, select, text
+from sqlalchemy import (
+    ColumnElement,
+    FromClause,
+    Lateral,
+    Select,
+    Subquery,
+    func,
+    select,
+    text,
+    true,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from compute_service.facets import genre_signature
 from compute_service.models import movies, trends
 from compute_service.repository import genre_key
 from compute_service.rising import Pace, share_of_week
 from compute_service.trend import TrendFormula, Window, forward_seconds
 
-# Films that pass are seldom spread evenly: a walk of twice the expected length fills most pages.
-_SLACK: Final = 2.0
+# Films that pass are seldom spread evenly: a walk of more than the expected length fills most
+# pages.
+_SLACK: Final = 1.5
 _LEAST_WALK: Final = 500
-# A film to sort in steps of a walk, as measured: it is found in both tables in no order.
-_SORTED_COST: Final = 1.75
+# A film to sort in steps of a walk, as measured: it is found in both tables in no order. Up to 40
+# where nothing changes; among recent changes each step has to see whether the film is still there.
+_SORTED_COST: Final = 10.0
+# If a walk has ended in vain so many more films are sorted without one: they are at the bottom.
+_RATHER_SORTED: Final = 3.0
 # Estimates of what passes a filter are often wrong by orders of magnitude, and the page is small:
 # looking films up one by one is never far from the best that can be done.
 _LOOK_UP: Final = text("""
@@ -70,8 +87,28 @@ class ChartFilter:
             conditions.append(movies.c.vote_count >= self.min_votes)
         return conditions
 
+    def facet_conditions(self, facets: FromClause) -> list[ColumnElement[bool]]:
+        """What rows of `trends` fulfil when the films pass, and few others do."""
+        conditions: list[ColumnElement[bool]] = []
+        if self.genre is not None:
+            signature = genre_signature(genre_key(self.genre))
+            conditions.append(facets.c.facet_genres.bitwise_and(signature) == signature)
+        if self.year is not None:
+            conditions.append(facets.c.facet_year == self.year)
+        if self.language is not None:
+            conditions.append(facets.c.facet_language == self.language.lower())
+        if self.min_votes:
+            conditions.append(facets.c.facet_votes >= self.min_votes)
+        return conditions
+
 
 EVERYTHING: Final = ChartFilter()
+_FACETS: Final = (
+    trends.c.facet_genres,
+    trends.c.facet_year,
+    trends.c.facet_language,
+    trends.c.facet_votes,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +159,16 @@ class ChartEntry(Listed):
 
 @dataclass(frozen=True, slots=True)
 class ChartPage:
-    """A page of a chart, and how many films the whole of it has where that came along."""
+    """A page of a chart.
+
+    Attributes:
+        total: how many films the whole of it has, where that came along.
+        in_vain: whether the films that pass were looked for by rank before they were sorted.
+    """
 
     entries: list[ChartEntry]
     total: int | None
+    in_vain: bool = False
 
 
 async def read_chart(
@@ -138,6 +181,7 @@ async def read_chart(
     offset: int,
     ranked: int | None = None,
     passing: int | None = None,
+    at_the_bottom: bool = False,
 ) -> ChartPage:
     """A page of the chart, best first, ties by key.
 
@@ -146,17 +190,21 @@ async def read_chart(
     Args:
         ranked: about how many films are in the chart; None: not known.
         passing: about how many of them pass the filter; None: not known.
+        at_the_bottom: whether they were lately looked for by rank in vain.
     """
     order = _Order(window, ascending)
     if wanted.normalised() == EVERYTHING:
         return await _walk(connection, order, wanted, limit=limit, offset=offset, steps=None)
     if ranked is None or ranked > _LEAST_WALK:
         balance = math.sqrt((offset + limit) * (ranked or 1_000_000) / _SORTED_COST)
-        if passing is None or passing >= balance:
+        few = balance * (_RATHER_SORTED if at_the_bottom else 1)
+        if passing is None or passing >= few:
             steps = max(_LEAST_WALK, int(_SLACK * _SORTED_COST * balance))
             page = await _walk(connection, order, wanted, limit=limit, offset=offset, steps=steps)
             if len(page.entries) == limit:
                 return page
+            page = await _sorted(connection, order, wanted, limit=limit, offset=offset)
+            return replace(page, in_vain=True)
     return await _sorted(connection, order, wanted, limit=limit, offset=offset)
 
 
@@ -256,19 +304,27 @@ async def _walk(
 ) -> ChartPage:
     """By rank, through at most so many films."""
     conditions = wanted.conditions()
-    walked = _ranked(order, trends.c.movie_id, order.rank_key.label("rank_key"))
+    ranked = (trends.c.movie_id, order.rank_key.label("rank_key"))
+    walked = _ranked(order, *ranked)
     if conditions:
         await connection.execute(_LOOK_UP)
-        top = walked.limit(steps).subquery()
+        top = _ranked(order, *ranked, *_FACETS).limit(steps).subquery()
         walked = (
             select(top.c.movie_id, top.c.rank_key)
-            .join_from(top, movies, movies.c.movie_id == top.c.movie_id)
-            .where(*conditions)
+            .join_from(top, _passing(top.c.movie_id, conditions), true())
+            .where(*wanted.facet_conditions(top))
             .order_by(*order.by(top.c.rank_key, top.c.movie_id))
         )
     page = walked.limit(limit).offset(offset).subquery()
     rows = await connection.execute(_described(order, page))
     return ChartPage([ChartEntry(*row) for row in rows], None)
+
+
+def _passing(movie_id: ColumnElement[str], conditions: Sequence[ColumnElement[bool]]) -> Lateral:
+    """The film, if it passes. OFFSET 0: what is walked through stays the outer side of the join;
+    the planner would rather begin with films of which it expects few, and walk for each of them."""
+    film = select(movies.c.movie_id).where(movies.c.movie_id == movie_id, *conditions)
+    return film.offset(0).lateral()
 
 
 async def _sorted(

@@ -32,6 +32,7 @@ from service_kit.jobs import enqueue, request_cancel
 from compute_service import repository
 from compute_service.aliases import Claim, films_by_key
 from compute_service.artifacts import KIND
+from compute_service.facets import Facets
 from compute_service.projection import TrendState, settle
 from compute_service.recommendation import inputs
 from compute_service.recommendation.inputs import UserRating
@@ -291,6 +292,12 @@ def _film(movie: Movie, now: datetime) -> Film:
         vote_count=movie.vote_count,
         popularity=movie.popularity,
         fetched_at=clamp(movie.fetched_at, now),
+        facets=Facets.of(
+            release_date=movie.release_date,
+            original_language=movie.original_language,
+            vote_count=movie.vote_count,
+            genre_keys=map(repository.genre_key, movie.genres),
+        ),
     )
 
 

@@ -59,12 +59,17 @@ movies = Table(
     Column("fetched_at", DateTime(timezone=True)),
     Column("aliases_revision", BigInteger, nullable=False, server_default=text("0")),
     Index("movies_genre_keys", "genre_keys", postgresql_using="gin"),
-    Index("movies_release_year", "release_year"),
 )
 Index(
     "movies_vote_count",
     movies.c.vote_count,
     postgresql_where=movies.c.vote_count > 0,
+)
+Index(
+    "movies_release_year",
+    movies.c.release_year,
+    func.lower(movies.c.original_language),
+    postgresql_include=["movie_id"],
 )
 Index("movies_language", func.lower(movies.c.original_language))
 
@@ -98,17 +103,24 @@ trends = Table(
     Column("alias_ratings_sum", Double, nullable=False, server_default=text("0")),
     Column("alias_log_activity_day", Double),
     Column("alias_log_activity_week", Double),
+    Column("facet_year", SmallInteger),
+    Column("facet_language", Text),
+    Column("facet_votes", BigInteger, nullable=False, server_default=text("0")),
+    Column("facet_genres", BigInteger, nullable=False, server_default=text("0")),
 )
+_FACETS = ["facet_year", "facet_language", "facet_votes", "facet_genres"]
 Index(
     "trends_rank_day",
     trends.c.rank_key_day.desc(),
     trends.c.movie_id,
+    postgresql_include=_FACETS,
     postgresql_where=trends.c.rank_key_day.is_not(None),
 )
 Index(
     "trends_rank_week",
     trends.c.rank_key_week.desc(),
     trends.c.movie_id,
+    postgresql_include=_FACETS,
     postgresql_where=trends.c.rank_key_week.is_not(None),
 )
 Index("trends_dirty", trends.c.movie_id, postgresql_where=trends.c.dirty)

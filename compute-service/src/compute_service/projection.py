@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from compute_service.facets import NONE, Facets
 from compute_service.trend import Film, Kind, Ratings, TrendFormula, Window, log2_add
 
 _WINDOWS: Final = tuple(Window)  # a tuple is walked through much faster than an enumeration
@@ -62,6 +63,7 @@ class TrendState:
     film: str | None = None
     alias_views: int = 0
     alias_ratings: Ratings = field(default_factory=Ratings)
+    facets: Facets = NONE
 
     @property
     def in_catalogue(self) -> bool:
@@ -152,6 +154,7 @@ class TrendState:
         self.log_quality = (
             None if film is None else math.log2(formula.quality(film, self.all_ratings))
         )
+        self.facets = NONE if film is None else film.facets
         self._rank(formula)
 
     def sum_aliases(self, others: Sequence["TrendState"]) -> None:

@@ -31,6 +31,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from compute_service.aliases import Claim
+from compute_service.facets import Facets
 from compute_service.projection import TrendState, WindowState
 from compute_service.recommendation.inputs import write_content
 from compute_service.trend import Film, Kind, Ratings
@@ -64,7 +65,8 @@ _STATE_COLUMNS: Final = """
     log_activity_day, log_prior_day, rank_key_day,
     log_activity_week, log_prior_week, rank_key_week,
     film, alias_views, alias_ratings_count, alias_ratings_sum,
-    alias_log_activity_day, alias_log_activity_week
+    alias_log_activity_day, alias_log_activity_week,
+    facet_year, facet_language, facet_votes, facet_genres
 """
 # Joins rather than `= ANY(...)`: a plan made while a table was small and kept for too long may scan
 # it, which then costs rows plus keys, not rows times keys.
@@ -95,7 +97,9 @@ _NEW_STATES: Final = f"""
         CAST(:log_activity_week AS float8[]), CAST(:log_prior_week AS float8[]),
         CAST(:rank_key_week AS float8[]), CAST(:film AS text[]), CAST(:alias_views AS bigint[]),
         CAST(:alias_ratings_count AS bigint[]), CAST(:alias_ratings_sum AS float8[]),
-        CAST(:alias_log_activity_day AS float8[]), CAST(:alias_log_activity_week AS float8[])
+        CAST(:alias_log_activity_day AS float8[]), CAST(:alias_log_activity_week AS float8[]),
+        CAST(:facet_year AS smallint[]), CAST(:facet_language AS text[]),
+        CAST(:facet_votes AS bigint[]), CAST(:facet_genres AS bigint[])
     ) AS new ({_STATE_COLUMNS})
 """
 _INSERT_STATES: Final = text(f"""
@@ -124,6 +128,10 @@ _SAVE: Final = text(f"""
         alias_ratings_sum = new.alias_ratings_sum,
         alias_log_activity_day = new.alias_log_activity_day,
         alias_log_activity_week = new.alias_log_activity_week,
+        facet_year = new.facet_year,
+        facet_language = new.facet_language,
+        facet_votes = new.facet_votes,
+        facet_genres = new.facet_genres,
         dirty = new.rank_key_day IS NOT NULL
     FROM {_NEW_STATES}
     WHERE trends.movie_id = new.movie_id
@@ -164,7 +172,8 @@ _UPSERT_MOVIES: Final = text("""
     RETURNING movie_id, aliases_revision
 """)
 _FILMS: Final = text("""
-    SELECT movie_id, vote_average, vote_count, popularity, fetched_at
+    SELECT movie_id, vote_average, vote_count, popularity, fetched_at, release_date,
+        original_language, genre_keys
     FROM unnest(CAST(:ids AS text[])) AS id JOIN movies ON movie_id = id
     WHERE NOT removed
 """)
@@ -448,6 +457,12 @@ async def films_in_catalogue(
             vote_count=row.vote_count,
             popularity=row.popularity,
             fetched_at=row.fetched_at,
+            facets=Facets.of(
+                release_date=row.release_date,
+                original_language=row.original_language,
+                vote_count=row.vote_count,
+                genre_keys=row.genre_keys,
+            ),
         )
         for row in rows
     }
@@ -532,6 +547,10 @@ def _columns(states: Sequence[TrendState]) -> dict[str, list[Any]]:
         "alias_ratings_sum": [state.alias_ratings.total for state in states],
         "alias_log_activity_day": [state.day.alias_log_activity for state in states],
         "alias_log_activity_week": [state.week.alias_log_activity for state in states],
+        "facet_year": [state.facets.year for state in states],
+        "facet_language": [state.facets.language for state in states],
+        "facet_votes": [state.facets.votes for state in states],
+        "facet_genres": [state.facets.genres for state in states],
     }
 
 
@@ -583,4 +602,10 @@ def _state(row: Row[Any]) -> TrendState:
         film=row.film,
         alias_views=row.alias_views,
         alias_ratings=Ratings(count=row.alias_ratings_count, total=row.alias_ratings_sum),
+        facets=Facets(
+            year=row.facet_year,
+            language=row.facet_language,
+            votes=row.facet_votes,
+            genres=row.facet_genres,
+        ),
     )

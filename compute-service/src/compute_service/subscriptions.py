@@ -39,7 +39,8 @@ def subscriptions(handlers: TrendHandlers) -> tuple[Subscription[Any], ...]:
             queue="compute-service.ratings",
             accepts=(MovieRated, MovieUnrated, RatingAggregated),
             handle=handlers.follow_ratings,
-            batch_size=500,
+            # An import brings a film's ratings together, so that many change few trends.
+            batch_size=1000,
         ),
         Subscription(
             queue="compute-service.jobs",

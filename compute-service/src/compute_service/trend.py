@@ -44,6 +44,8 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
+from compute_service.facets import NONE, Facets
+
 VERSION: Final = "trend-1"
 LANDMARK: Final = datetime(2020, 1, 1, tzinfo=UTC)
 MAX_AHEAD: Final = timedelta(minutes=5)
@@ -108,12 +110,16 @@ def log2_sum(exponents: Sequence[float]) -> float | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Film:
-    """What the source says about a film: votes on 0 to 10, and a popularity as of `fetched_at`."""
+    """What the source says about a film: votes on 0 to 10, and a popularity as of `fetched_at`.
+
+    The score does not depend on the `facets`; they stand beside it.
+    """
 
     vote_average: float | None
     vote_count: int
     popularity: float
     fetched_at: datetime
+    facets: Facets = NONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,12 +3,18 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
+from importlib import import_module
 from typing import Any
 
 import httpx
 import pytest
 from compute_service import charts
-from compute_service.chart_totals import FRESH_SECONDS, KEPT_SECONDS, ChartTotals
+from compute_service.chart_totals import (
+    AT_THE_BOTTOM_SECONDS,
+    FRESH_SECONDS,
+    KEPT_SECONDS,
+    ChartTotals,
+)
 from compute_service.charts import EVERYTHING, ChartFilter
 from compute_service.trend import Window
 from moviemetric_contracts import Event
@@ -33,14 +39,19 @@ _TRENDS = """
     SELECT movie_id, 2, 0, 0, popularity, popularity FROM movies
 """
 
+_FACETS = import_module("compute_service.migrations.versions.0007_facets").FILL
+
 
 @pytest.fixture
 async def _many_films(database: Database) -> None:
     async with database.transaction() as connection:
         await connection.execute(text(_FILMS))
         await connection.execute(text(_TRENDS))
+        await connection.execute(text(_FACETS))
     async with database.transaction() as connection:
         await connection.execute(text("ANALYZE movies"))
+        # without the rows as they were before they had facets
+        await connection.execute(text("REINDEX TABLE trends"))
 
 
 def passes(n: int, wanted: ChartFilter) -> bool:
@@ -90,8 +101,16 @@ async def test_by_rank_and_by_filter_give_the_same_page(database: Database) -> N
 async def test_a_rare_filter_does_not_walk_through_the_chart(database: Database) -> None:
     """Nor does one of which nothing is known, but for a part: the server counts the steps."""
     walked = text("SELECT pg_stat_get_xact_tuples_returned(CAST('trends_rank_day' AS regclass))")
-    for passing, least, most in ((1, 0, 0), (None, 1, 500)):
+    for passing, at_the_bottom, least, most in (
+        (1, False, 0, 0),
+        (None, False, 1, 500),
+        (40, False, 1, 500),
+        (40, True, 0, 0),
+        (400, True, 1, 500),  # too many to sort without a try
+    ):
         async with database.transaction() as connection:
+            # of earlier transactions as well, if they were not yet reported
+            before = (await connection.execute(walked)).scalar_one()
             page = await charts.read_chart(
                 connection,
                 Window.DAY,
@@ -100,10 +119,11 @@ async def test_a_rare_filter_does_not_walk_through_the_chart(database: Database)
                 offset=0,
                 ranked=1500,
                 passing=passing,
+                at_the_bottom=at_the_bottom,
             )
-            steps = (await connection.execute(walked)).scalar_one()
-        assert (len(page.entries), page.total) == (4, 20)
-        assert least <= steps <= most
+            steps = (await connection.execute(walked)).scalar_one() - before
+        assert (len(page.entries), page.total, page.in_vain) == (4, 20, steps > 0)
+        assert least <= steps <= most, (passing, at_the_bottom, before, steps)
 
 
 async def test_a_slow_count_is_remembered_and_made_again_behind_the_scenes(
@@ -133,6 +153,19 @@ async def test_a_slow_count_is_remembered_and_made_again_behind_the_scenes(
     now += KEPT_SECONDS + 1
     assert await asyncio.gather(*(totals.total(wanted) for _ in range(5))) == [3] * 5
     await totals.close()
+
+
+async def test_that_films_are_at_the_bottom_is_remembered_for_a_while(database: Database) -> None:
+    now = 0.0
+    totals = ChartTotals(database, clock=lambda: now)
+    totals.learn(ChartFilter(year=1920), 7)
+    assert not totals.at_the_bottom(ChartFilter(year=1920))
+    totals.learn(ChartFilter(year=1920, min_votes=0), 7, in_vain=True)
+    totals.learn(ChartFilter(year=1920), 8)
+    assert totals.at_the_bottom(ChartFilter(year=1920))
+    assert not totals.at_the_bottom(ChartFilter(year=1921))
+    now = AT_THE_BOTTOM_SECONDS
+    assert not totals.at_the_bottom(ChartFilter(year=1920))
 
 
 async def test_a_count_that_takes_no_time_is_always_made(

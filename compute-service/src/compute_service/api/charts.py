@@ -155,6 +155,7 @@ def chart_routes(
                 offset=offset,
                 ranked=totals.known(charts.EVERYTHING),
                 passing=totals.known(wanted),
+                at_the_bottom=totals.at_the_bottom(wanted),
             )
         total = await total_of(page, wanted, limit=limit, offset=offset)
         items = [
@@ -170,7 +171,7 @@ def chart_routes(
     async def total_of(page: ChartPage, wanted: ChartFilter, *, limit: int, offset: int) -> int:
         seen = offset + len(page.entries)
         if page.total is not None:
-            totals.learn(wanted, page.total)
+            totals.learn(wanted, page.total, in_vain=page.in_vain)
             return page.total
         if len(page.entries) < limit and (page.entries or offset == 0):
             return seen

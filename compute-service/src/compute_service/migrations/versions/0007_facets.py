@@ -1,0 +1,55 @@
+"""What charts are filtered by goes into the indexes of the rank keys."""
+
+from alembic import op
+
+revision = "0007"
+down_revision = "0006"
+branch_labels = None
+depends_on = None
+
+# See `compute_service.facets`. `facet_genres` is a signature with two bits for each genre.
+_COLUMNS = """
+    ALTER TABLE trends
+        ADD COLUMN facet_year smallint,
+        ADD COLUMN facet_language text,
+        ADD COLUMN facet_votes bigint NOT NULL DEFAULT 0,
+        ADD COLUMN facet_genres bigint NOT NULL DEFAULT 0
+"""
+FILL = """
+    UPDATE trends SET
+        facet_year = movies.release_year,
+        facet_language = lower(movies.original_language),
+        facet_votes = coalesce(movies.vote_count, 0),
+        facet_genres = (
+            SELECT coalesce(bit_or(
+                (1::bigint << (get_byte(digest, 0) % 64))
+                | (1::bigint << (get_byte(digest, 1) % 64))), 0)
+            FROM unnest(movies.genre_keys) AS key,
+                LATERAL (SELECT sha256(convert_to(key, 'UTF8')) AS digest) AS hashed)
+    FROM movies
+    WHERE movies.movie_id = trends.movie_id AND trends.log_quality IS NOT NULL
+"""
+_INDEXES = (
+    "DROP INDEX trends_rank_day",
+    "DROP INDEX trends_rank_week",
+    # Of a year's films the index alone is read.
+    "DROP INDEX movies_release_year",
+    """
+    CREATE INDEX movies_release_year ON movies (release_year, lower(original_language))
+    INCLUDE (movie_id)
+    """,
+    *(
+        f"""
+        CREATE INDEX trends_rank_{window} ON trends (rank_key_{window} DESC, movie_id)
+        INCLUDE (facet_year, facet_language, facet_votes, facet_genres)
+        WHERE rank_key_{window} IS NOT NULL
+        """
+        for window in ("day", "week")
+    ),
+)
+
+
+def upgrade() -> None:
+    """Add, fill and index the columns above; seconds for each hundred thousand films."""
+    for statement in (_COLUMNS, FILL, *_INDEXES):
+        op.execute(statement)
