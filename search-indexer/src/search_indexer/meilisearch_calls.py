@@ -21,7 +21,7 @@ from search_indexer.engine import ChangeRefusedError
 NAME: Final = "Meilisearch"
 
 _REQUEST_TIMEOUT: Final = 10
-_FIRST_PAUSE: Final = 0.005
+_FIRST_PAUSE: Final = 0.01
 _LONGEST_PAUSE: Final = 0.5
 
 
@@ -64,8 +64,7 @@ async def finish(client: AsyncClient, task: TaskInfo, *, within: float) -> None:
         ChangeRefusedError: it failed because what it was given is wrong.
         Outage: it failed otherwise, was cancelled, or has not ended in time.
     """
-    deadline = time.monotonic() + within
-    pause = _FIRST_PAUSE
+    started = time.monotonic()
     while True:
         result = await client.get_task(task.task_uid)
         if result.status == "succeeded":
@@ -76,7 +75,8 @@ async def finish(client: AsyncClient, task: TaskInfo, *, within: float) -> None:
             if error.get("type") == "invalid_request" and error.get("code") != "index_not_found":
                 raise ChangeRefusedError(NAME, reason)
             raise Outage(NAME, reason)
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - started
+        if waited > within:
             raise Outage(NAME, f"task {task.task_uid} is still {result.status}")
-        await asyncio.sleep(pause)
-        pause = min(pause * 2, _LONGEST_PAUSE)
+        # Soon after its end, however long it takes: the next changes wait for it.
+        await asyncio.sleep(min(_LONGEST_PAUSE, max(_FIRST_PAUSE, waited / 10)))

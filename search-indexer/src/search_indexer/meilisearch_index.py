@@ -26,6 +26,8 @@ from search_indexer.meilisearch_search import SETTINGS
 logger = logging.getLogger(__name__)
 
 _KEY: Final = "movie_id"
+# Settings whose order says nothing; the server gives them back in its own.
+_SETS: Final = frozenset({"filterableAttributes", "sortableAttributes", "stopWords"})
 _STAMP: Final = ["movie_id", "revision", "trend_revision", "ratings_revision"]
 
 
@@ -165,7 +167,7 @@ class _Documents:
             identity = await self.identity() or await self._create()
             wanted = self._settings.model_dump(by_alias=True, exclude_none=True)
             current = (await self._index.get_settings()).model_dump(by_alias=True)
-            if not _includes(current, wanted):
+            if not includes(current, wanted):
                 await self._finish(await self._index.update_settings(self._settings))
             return identity
 
@@ -267,12 +269,18 @@ def _identity_of(index: AsyncIndex) -> str:
     return index.created_at.isoformat()
 
 
-def _includes(current: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Whether settings are as wanted; a server may have more of them than this program knows."""
+def includes(current: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether settings are as wanted; a server may have more of them than this program knows.
+
+    If it said no where nothing differs, every look at the index would index all of it anew.
+    """
     for key, value in wanted.items():
         if isinstance(value, Mapping):
             inner = cast("Mapping[str, Any]", value)
-            if not _includes(current.get(key) or {}, inner):
+            if not includes(current.get(key) or {}, inner):
+                return False
+        elif key in _SETS:
+            if set(current.get(key) or ()) != set(value):
                 return False
         elif current.get(key) != value:
             return False

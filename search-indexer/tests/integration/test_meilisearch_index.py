@@ -79,6 +79,19 @@ async def test_the_keys_can_do_what_they_are_for_and_nothing_else(
     await index.ensure_keys()
 
 
+async def test_settings_are_written_once(
+    meilisearch_server: Any, index: MeilisearchIndex, uid: str
+) -> None:
+    """Each time costs the server as much as indexing everything, and it is looked at often."""
+    for _ in range(3):
+        await index.ensure_ready()
+    async with httpx.AsyncClient(base_url=meilisearch_server.url, timeout=10) as client:
+        headers = {"Authorization": f"Bearer {meilisearch_server.key}"}
+        wanted = {"indexUids": uid, "types": "settingsUpdate"}
+        answer = await client.get("/tasks", params=wanted, headers=headers)
+    assert answer.json()["total"] == 1
+
+
 async def test_without_the_master_key_nothing_is_made(meilisearch_server: Any, uid: str) -> None:
     """It says what is wrong: somebody has to give the right key."""
     key = indexing_key(uid).derive(meilisearch_server.key)

@@ -1,7 +1,10 @@
 """What is asked of Meilisearch: filters that cannot be broken out of, and windows as pages."""
 
+from typing import Any
+
 import pytest
 from search_indexer.engine import SearchRequest
+from search_indexer.meilisearch_index import includes
 from search_indexer.meilisearch_search import (
     condition,
     filter_of,
@@ -52,6 +55,32 @@ def test_any_of_several_genres_is_one_condition() -> None:
         "decade = 1990",
         'original_language = "en"',
     ]
+
+
+@pytest.mark.parametrize(
+    ("changed", "same"),
+    [
+        ({}, True),
+        ({"sortableAttributes": ["b", "a"]}, True),
+        ({"sortableAttributes": ["a"]}, False),
+        ({"sortableAttributes": ["a", "b", "c"]}, False),
+        ({"rankingRules": ["typo", "words"]}, False),
+        ({"typoTolerance": {"enabled": True, "more": 1}}, True),
+        ({"typoTolerance": {"enabled": False}}, False),
+        ({"typoTolerance": None}, False),
+        ({"stopWords": None}, False),
+        ({"facetSearch": True}, True),
+    ],
+)
+def test_settings_are_compared_as_the_server_means_them(changed: Any, same: bool) -> None:
+    """What is a set has no order there, what is a list has; it may have settings of its own."""
+    wanted = {
+        "sortableAttributes": ["a", "b"],
+        "rankingRules": ["words", "typo"],
+        "typoTolerance": {"enabled": True},
+        "stopWords": ["the"],
+    }
+    assert includes(wanted | changed, wanted) is same
 
 
 @pytest.mark.parametrize(
