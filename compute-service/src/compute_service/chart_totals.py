@@ -71,11 +71,13 @@ class ChartTotals:
         found_at = self._at_the_bottom.get(wanted.normalised())
         return found_at is not None and self._clock() - found_at < AT_THE_BOTTOM_SECONDS
 
-    def learn(self, wanted: ChartFilter, total: int, *, in_vain: bool = False) -> None:
-        """Somebody has just counted, and may have walked in vain before."""
+    def learn_at_the_bottom(self, wanted: ChartFilter) -> None:
+        """Somebody has just done so."""
+        _put(self._at_the_bottom, wanted.normalised(), self._clock())
+
+    def learn(self, wanted: ChartFilter, total: int) -> None:
+        """Somebody has just counted."""
         self._keep(wanted.normalised(), _Counted(total, self._clock(), 0.0))
-        if in_vain:
-            _put(self._at_the_bottom, wanted.normalised(), self._clock())
 
     async def total(self, wanted: ChartFilter) -> int:
         """Exact as of a moment ago, or as of the last count if counting takes long."""

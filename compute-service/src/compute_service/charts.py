@@ -24,7 +24,6 @@ from typing import Any, Final
 from sqlalchemy import (
     ColumnElement,
     FromClause,
-    Lateral,
     Select,
     Subquery,
     func,
@@ -34,7 +33,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from compute_service.facets import genre_signature
+from compute_service.facets import OTHER, genre_signature
 from compute_service.models import movies, trends
 from compute_service.repository import genre_key
 from compute_service.rising import Pace, share_of_week
@@ -96,7 +95,7 @@ class ChartFilter:
         if self.year is not None:
             conditions.append(facets.c.facet_year == self.year)
         if self.language is not None:
-            conditions.append(facets.c.facet_language == self.language.lower())
+            conditions.append(facets.c.facet_language.in_([self.language.lower(), OTHER]))
         if self.min_votes:
             conditions.append(facets.c.facet_votes >= self.min_votes)
         return conditions
@@ -163,7 +162,8 @@ class ChartPage:
 
     Attributes:
         total: how many films the whole of it has, where that came along.
-        in_vain: whether the films that pass were looked for by rank before they were sorted.
+        in_vain: whether the films that pass were looked for by rank, and were not to be found,
+            before they were sorted.
     """
 
     entries: list[ChartEntry]
@@ -204,7 +204,8 @@ async def read_chart(
             if len(page.entries) == limit:
                 return page
             page = await _sorted(connection, order, wanted, limit=limit, offset=offset)
-            return replace(page, in_vain=True)
+            # Behind the last full page nothing else was to be expected.
+            return replace(page, in_vain=offset + limit <= (page.total or 0))
     return await _sorted(connection, order, wanted, limit=limit, offset=offset)
 
 
@@ -320,7 +321,7 @@ async def _walk(
     return ChartPage([ChartEntry(*row) for row in rows], None)
 
 
-def _passing(movie_id: ColumnElement[str], conditions: Sequence[ColumnElement[bool]]) -> Lateral:
+def _passing(movie_id: ColumnElement[str], conditions: Sequence[ColumnElement[bool]]) -> FromClause:
     """The film, if it passes. OFFSET 0: what is walked through stays the outer side of the join;
     the planner would rather begin with films of which it expects few, and walk for each of them."""
     film = select(movies.c.movie_id).where(movies.c.movie_id == movie_id, *conditions)

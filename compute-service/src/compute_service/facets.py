@@ -15,6 +15,7 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import Final
 
+OTHER: Final = "?"
 _BITS: Final = 64
 
 
@@ -24,7 +25,7 @@ class Facets:
 
     Attributes:
         year: of its release; None: not known.
-        language: the original one, in lower case; None: not known.
+        language: the original one, in lower case; None: not known; `OTHER`: not in ASCII.
         votes: the source's.
         genres: the union of the signatures of its genres.
     """
@@ -49,10 +50,15 @@ class Facets:
             signature |= genre_signature(key)
         return cls(
             year=None if release_date is None else release_date.year,
-            language=None if original_language is None else original_language.lower(),
+            language=_language(original_language),
             votes=vote_count,
             genres=signature,
         )
+
+
+def _language(text: str | None) -> str | None:
+    # What is lower case beyond ASCII PostgreSQL and Python do not agree on.
+    return text if text is None else text.lower() if text.isascii() else OTHER
 
 
 NONE: Final = Facets()

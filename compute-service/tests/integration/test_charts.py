@@ -123,7 +123,37 @@ async def test_a_rare_filter_does_not_walk_through_the_chart(database: Database)
             )
             steps = (await connection.execute(walked)).scalar_one() - before
         assert (len(page.entries), page.total, page.in_vain) == (4, 20, steps > 0)
-        assert least <= steps <= most, (passing, at_the_bottom, before, steps)
+        assert least <= steps <= most
+
+
+@pytest.mark.usefixtures("_many_films")
+async def test_a_last_page_says_nothing_about_where_films_are(database: Database) -> None:
+    """It cannot be full, however evenly the films are spread."""
+    noir = ChartFilter(genre="noir")
+    found: list[tuple[int, bool]] = []
+    for offset in (28, 26):
+        async with database.reading() as connection:
+            page = await charts.read_chart(
+                connection, Window.DAY, noir, limit=4, offset=offset, ranked=1500, passing=1500
+            )
+        assert page.total in (None, 30)
+        found.append((len(page.entries), page.in_vain))
+    assert found == [(2, False), (4, True)], "the walk ends before the 30th"
+
+
+async def test_where_films_are_is_of_the_usual_order_only(
+    deliver_all: Deliver, make: Any, api: httpx.AsyncClient
+) -> None:
+    await deliver_all(
+        [
+            *(make.upserted(f"tmdb-{n}", popularity=900.0) for n in range(1, 600)),
+            *(make.upserted(f"tmdb-{n}", popularity=0.1, release_date="1920-01-01")
+              for n in range(600, 625)),
+        ]
+    )  # fmt: skip
+    for order, expected in (("desc", 25), ("asc", 25), ("desc", 25)):
+        answer = await api.get("/trending", params={"year": 1920, "limit": 5, "order": order})
+        assert (answer.json()["total"], len(answer.json()["items"])) == (expected, 5)
 
 
 async def test_a_slow_count_is_remembered_and_made_again_behind_the_scenes(
@@ -160,7 +190,7 @@ async def test_that_films_are_at_the_bottom_is_remembered_for_a_while(database: 
     totals = ChartTotals(database, clock=lambda: now)
     totals.learn(ChartFilter(year=1920), 7)
     assert not totals.at_the_bottom(ChartFilter(year=1920))
-    totals.learn(ChartFilter(year=1920, min_votes=0), 7, in_vain=True)
+    totals.learn_at_the_bottom(ChartFilter(year=1920, min_votes=0))
     totals.learn(ChartFilter(year=1920), 8)
     assert totals.at_the_bottom(ChartFilter(year=1920))
     assert not totals.at_the_bottom(ChartFilter(year=1921))

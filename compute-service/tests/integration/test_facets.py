@@ -37,8 +37,8 @@ async def a_catalogue(deliver_all: Deliver, make: Any) -> None:
                 make.upserted(
                     f"tmdb-{n}",
                     genres=GENRES[n % 7 : n % 7 + n % 4],
-                    original_language=("en", "JA", None)[n % 3],
-                    release_date=None if n % 5 == 0 else f"{1900 + n}-01-01",
+                    original_language=("en", "JA", None, "İ", "ΑΣ")[n % 5 if n % 3 else 0],
+                    release_date=None if n % 7 == 0 else f"{1900 + n}-01-01",
                     vote_count=n * n,
                 )
                 for n in range(1, 60)
@@ -67,6 +67,27 @@ async def test_the_migration_and_the_rebuild_make_the_same(
         await connection.execute(_FORGET)
         await rebuild(connection, TrendFormula())
     assert await facets(database) == written
+
+
+async def test_a_language_that_is_not_ascii_is_found_either_way(
+    database: Database, deliver_all: Deliver, make: Any
+) -> None:
+    """What its lower case is only the database says."""
+    await deliver_all([make.upserted("tmdb-1", original_language="İ"), make.upserted("tmdb-2")])
+    async with database.reading() as connection:
+        lower = (await connection.execute(text("SELECT lower('İ')"))).scalar_one()
+        for passing in (None, 0):
+            page = await charts.read_chart(
+                connection,
+                Window.DAY,
+                ChartFilter(language=lower),
+                limit=1,
+                offset=0,
+                ranked=1000,
+                passing=passing,
+            )
+            assert [entry.movie_id for entry in page.entries] == ["tmdb-1"]
+            assert page.total == (None if passing is None else 1)
 
 
 async def test_they_follow_each_version(

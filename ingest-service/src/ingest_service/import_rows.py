@@ -13,7 +13,8 @@ from ingest_service.formats import FilmFormat, RatingFormat, recognise
 from ingest_service.reading import BadRow, JsonRow, Row, UnreadableFileError, open_table
 from ingest_service.records import Rejection, Skipped
 
-# What a chunk holds at most: up to three of them are in memory.
+# What a chunk holds at most, and after so many rejected rows it ends: up to three of them are in
+# memory.
 ROWS_A_CHUNK: Final = 4_000
 TEXT_A_CHUNK: Final = 5_000_000
 _REJECTIONS_A_CHUNK: Final = 10_000

@@ -19,7 +19,6 @@ from service_kit.jobs import RunningJob, Step
 from ingest_service.formats import RatingFormat, StarRating
 from ingest_service.formats.ratings import FILM, TIME
 from ingest_service.import_rows import (
-    TEXT_A_CHUNK,
     Chunk,
     ChunkReader,
     RowSource,
@@ -39,8 +38,6 @@ _LOOK_EVERY: Final = 0.05
 # Commands are published in parts, so that the ratings of people do not wait behind a whole chunk.
 _AT_A_TIME: Final = 2_000
 _TELL_EVERY: Final = 2.0
-# What a rating takes in memory beside its texts, in characters.
-_RATING: Final = 100
 
 FilmRating = tuple[str, StarRating]
 """A rating with the key of its film."""
@@ -68,8 +65,6 @@ class RatingReader(ChunkReader[RatingChunk]):
         items: the films by the numbers that the file names them by; None: these are MovieLens ids.
         rows: how many at a time.
     """
-
-    text_a_chunk = 5 * TEXT_A_CHUNK
 
     def __init__(
         self,
@@ -106,7 +101,7 @@ class RatingReader(ChunkReader[RatingChunk]):
             else:
                 return add_unusable(chunk, refuse(row, FILM, self._unknown(found.film)))
             chunk.ratings.append((movie_id, found))
-            return _RATING + len(movie_id) + len(found.user_id)
+            return 0  # its texts are short: rows bound them
 
         return take
 
@@ -151,10 +146,11 @@ class RatingImport(ImportRun[RatingChunk]):
     async def take(self, chunk: RatingChunk) -> None:
         ratings = [] if self._dry_run else chunk.by_film()
         for start in range(0, len(ratings), _AT_A_TIME):
-            await self._wait_for_rating_service(start)
+            await self._wait_for_rating_service()
             part = ratings[start : start + _AT_A_TIME]
             await self._commands.publish(await asyncio.to_thread(self._messages, part))
-            await self._tell(start + len(part))
+            sent = start + len(part)
+            await self._tell(f"{sent:,} of the next {len(ratings):,} ratings are published")
         await super().take(chunk)
 
     def _messages(self, ratings: Sequence[FilmRating]) -> list[Outgoing]:
@@ -164,16 +160,19 @@ class RatingImport(ImportRun[RatingChunk]):
         del step
         return Counter({SENT: len(chunk.ratings)}), []
 
-    async def _wait_for_rating_service(self, published: int) -> None:
+    async def _wait_for_rating_service(self) -> None:
         """Until it has caught up, however long that takes."""
         while waiting := await self._commands.waiting():
-            note = f"waiting: rating-service has {waiting:,} ratings to take"
-            await self._tell(published, note)
+            await self._tell(f"waiting: rating-service has {waiting:,} ratings to take")
             await asyncio.sleep(_LOOK_EVERY)
 
-    async def _tell(self, published: int, note: str | None = None) -> None:
-        """How far it is, every other second; a step also notices a cancellation."""
+    async def _tell(self, note: str) -> None:
+        """How it stands, every other second; a step also notices a cancellation.
+
+        `done` stays as it is: only what is never done again is headway, and an import that dies
+        without any must not be tried for ever.
+        """
         if time.monotonic() >= self._tell_at:
             async with self._running.step() as step:
-                step.advance(done=self._tally.rows + published, note=note)
+                step.advance(note=note)
             self._tell_at = time.monotonic() + _TELL_EVERY

@@ -53,9 +53,9 @@ class IngestSettings(BlobSettings, ServiceSettings):
     ratings_most_behind: Annotated[int, Field(ge=1)] = 2_000
     """Ratings that may wait for rating-service before an import publishes more: those of people
     wait behind them."""
-    ratings_sorted_together: Annotated[int, Field(ge=1, le=1_000_000)] = SORTED_TOGETHER
+    ratings_sorted_together: Annotated[int, Field(ge=1, le=500_000)] = SORTED_TOGETHER
     """Rows of a file whose ratings are published a film after the other. More of them mean fewer
-    changed averages to tell of, and more memory: up to three times as many are held, of some 250
+    changed averages to tell of, and more memory: up to three times as many are held, of some 350
     bytes each. An import that is killed publishes as many again."""
 
     rejects_kept_days: Annotated[int, Field(ge=1)] = 30

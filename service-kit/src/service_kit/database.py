@@ -7,7 +7,7 @@ repeats at once.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Generator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from io import BytesIO
 from typing import IO, Final, Protocol, cast
@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
+from sqlalchemy.util import await_only
 
 from service_kit.outcomes import Outage, Park
 
@@ -28,6 +29,7 @@ CONNECT_TIMEOUT: Final = 3.0
 COMMAND_TIMEOUT: Final = 40.0
 # A connection that lay in the pool for longer is tried before it is used.
 TRUSTED_SECONDS: Final = 5.0
+PING_TIMEOUT: Final = 2.0
 
 _DEPENDENCY: Final = "PostgreSQL"
 # Connection exceptions, wrong credentials or database, insufficient resources, operator
@@ -103,6 +105,8 @@ def _is_driver_interface_error(error: BaseException) -> bool:
 class _Driver(Protocol):
     def is_closed(self) -> bool: ...
 
+    def execute(self, query: str, *, timeout: float) -> Awaitable[str]: ...
+
 
 class _Copying(Protocol):
     async def copy_to_table(
@@ -147,11 +151,12 @@ def unique_as_conflict() -> Generator[None]:
 def _try_before_use(engine: AsyncEngine) -> None:
     """Give out no connection that is known to be lost, nor one that may be lost unnoticed.
 
-    As `pool_pre_ping`, which spends three round trips before every transaction. The driver hears at
-    once when a server closes a connection; only one that vanishes without a word, behind a network
-    that is cut, has to be asked.
+    As `pool_pre_ping`, which spends three round trips before every transaction. The driver hears of
+    a connection that its server closes with the next turn of the event loop; only one that vanishes
+    without a word, behind a network that is cut, has to be asked. Whoever gets a connection just
+    before that is heard has an `Outage`, once.
     """
-    dialect, pool = engine.dialect, engine.sync_engine.pool
+    pool = engine.sync_engine.pool
 
     def remember(connection: DBAPIConnection | None, entry: ConnectionPoolEntry) -> None:
         del connection
@@ -160,14 +165,17 @@ def _try_before_use(engine: AsyncEngine) -> None:
     def check(
         connection: DBAPIConnection, entry: ConnectionPoolEntry, proxy: PoolProxiedConnection
     ) -> None:
-        if cast("_Driver", proxy.driver_connection).is_closed():
+        del connection
+        driver = cast("_Driver", proxy.driver_connection)
+        if driver.is_closed():
             raise InvalidatePoolError
         idle_since: float | None = entry.info.get("idle_since")
         if idle_since is None or time.monotonic() - idle_since < TRUSTED_SECONDS:
             return
         try:
-            dialect.do_ping(connection)
-        except dialect.loaded_dbapi.Error as error:
+            await_only(driver.execute(";", timeout=PING_TIMEOUT))
+        except Exception as error:
+            # Whatever it is, this one is not used, nor are those of the same age.
             raise InvalidatePoolError from error
 
     event.listen(pool, "checkin", remember)

@@ -1,7 +1,10 @@
 """Connections that were lost are not given out, and reading is held to it."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncGenerator
+from typing import Any
 
 import pytest
 from service_kit import Database, Outage
@@ -29,9 +32,26 @@ async def other(postgres_database: str) -> AsyncGenerator[AsyncConnection]:
     await engine.dispose()
 
 
-async def server_process(database: Database) -> int:
+async def process_of(connection: AsyncConnection) -> tuple[int, Any]:
+    """The server's process and the driver's connection to it."""
+    raw = await connection.get_raw_connection()
+    return int((await connection.execute(_PID)).scalar_one()), raw.driver_connection
+
+
+async def server_process(database: Database) -> tuple[int, Any]:
     async with database.transaction() as connection:
-        return int((await connection.execute(_PID)).scalar_one())
+        return await process_of(connection)
+
+
+async def end(process: tuple[int, Any], other: AsyncConnection) -> None:
+    """End a connection at the server, and wait until the driver has heard of it."""
+    pid, driver = process
+    assert (await other.execute(_KILL, {"pid": pid})).scalar_one()
+    async with asyncio.timeout(30):
+        while True:
+            if driver.is_closed():
+                break
+            await asyncio.sleep(0.01)
 
 
 async def test_a_connection_that_the_server_ended_is_not_given_out(
@@ -40,8 +60,7 @@ async def test_a_connection_that_the_server_ended_is_not_given_out(
     """Whoever comes next notices nothing."""
     lost = await server_process(database)
     assert await server_process(database) == lost
-    assert (await other.execute(_KILL, {"pid": lost})).scalar_one()
-    await asyncio.sleep(0.1)  # the driver hears of it
+    await end(lost, other)
     assert await server_process(database) != lost
 
 
@@ -50,14 +69,13 @@ async def test_all_connections_that_the_server_ended_are_replaced(
 ) -> None:
     """As when it was restarted."""
     async with database.transaction() as one, database.transaction() as two:
-        lost = {(await connection.execute(_PID)).scalar_one() for connection in (one, two)}
-    for pid in lost:
-        assert (await other.execute(_KILL, {"pid": pid})).scalar_one()
-    await asyncio.sleep(0.1)
+        lost = [await process_of(connection) for connection in (one, two)]
+    for process in lost:
+        await end(process, other)
     async with database.transaction() as one, database.transaction() as two:
-        found = {(await connection.execute(_PID)).scalar_one() for connection in (one, two)}
+        found = {(await process_of(connection))[0] for connection in (one, two)}
     assert len(found) == 2
-    assert not found & lost
+    assert not found & {pid for pid, _ in lost}
 
 
 @pytest.mark.parametrize(("trusted", "pings"), [(3600.0, 0), (0.0, 3)])
@@ -65,35 +83,44 @@ async def test_only_a_connection_that_lay_idle_is_tried(
     database: Database, monkeypatch: pytest.MonkeyPatch, trusted: float, pings: int
 ) -> None:
     """A new one is not, either."""
-    tried: list[object] = []
-    dialect = database._engine.dialect  # pyright: ignore[reportPrivateUsage]
-    ping = dialect.do_ping
+    tried: list[str] = []
+    _, driver = await server_process(database)
+    driver_class: Any = driver.__class__
+    execute: Any = driver_class.execute
 
-    def do_ping(connection: object) -> bool:
-        tried.append(connection)
-        return ping(connection)  # pyright: ignore[reportArgumentType]
+    def noted(self: Any, query: str, *, timeout: float | None = None) -> Any:
+        tried.append(query)
+        return execute(self, query, timeout=timeout)
 
-    monkeypatch.setattr(dialect, "do_ping", do_ping)
+    monkeypatch.setattr(driver_class, "execute", noted)
     monkeypatch.setattr(module, "TRUSTED_SECONDS", trusted)
-    for _ in range(4):
+    for _ in range(3):
         await server_process(database)
-    assert len(tried) == pings
+    assert tried.count(";") == pings
 
 
 async def test_one_that_does_not_answer_is_replaced(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The driver cannot know that it is lost: nothing has told it."""
-    first = await server_process(database)
-    dialect = database._engine.dialect  # pyright: ignore[reportPrivateUsage]
-
-    def fail(connection: object) -> bool:
-        del connection
-        raise dialect.loaded_dbapi.Error("no answer")
-
-    monkeypatch.setattr(dialect, "do_ping", fail)
+    monkeypatch.setattr(module, "PING_TIMEOUT", 0.2)
     monkeypatch.setattr(module, "TRUSTED_SECONDS", 0.0)
-    assert await server_process(database) != first
+    first, _ = await server_process(database)
+    os.kill(first, signal.SIGSTOP)
+    try:
+        assert (await server_process(database))[0] != first
+    finally:
+        os.kill(first, signal.SIGCONT)
+
+
+async def test_connections_are_tried_after_all_were_closed_once(
+    database: Database, other: AsyncConnection
+) -> None:
+    await server_process(database)
+    await database.dispose()
+    lost = await server_process(database)
+    await end(lost, other)
+    assert await server_process(database) != lost
 
 
 async def test_reading_cannot_write_and_leaves_nothing_behind(database: Database) -> None:

@@ -155,8 +155,10 @@ def chart_routes(
                 offset=offset,
                 ranked=totals.known(charts.EVERYTHING),
                 passing=totals.known(wanted),
-                at_the_bottom=totals.at_the_bottom(wanted),
+                at_the_bottom=not ascending and totals.at_the_bottom(wanted),
             )
+        if page.in_vain and not ascending:
+            totals.learn_at_the_bottom(wanted)
         total = await total_of(page, wanted, limit=limit, offset=offset)
         items = [
             ChartFilm(
@@ -171,7 +173,7 @@ def chart_routes(
     async def total_of(page: ChartPage, wanted: ChartFilter, *, limit: int, offset: int) -> int:
         seen = offset + len(page.entries)
         if page.total is not None:
-            totals.learn(wanted, page.total, in_vain=page.in_vain)
+            totals.learn(wanted, page.total)
             return page.total
         if len(page.entries) < limit and (page.entries or offset == 0):
             return seen

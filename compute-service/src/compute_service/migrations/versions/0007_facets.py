@@ -18,7 +18,11 @@ _COLUMNS = """
 FILL = """
     UPDATE trends SET
         facet_year = movies.release_year,
-        facet_language = lower(movies.original_language),
+        facet_language = CASE
+            WHEN octet_length(movies.original_language) = char_length(movies.original_language)
+                THEN lower(movies.original_language)
+            WHEN movies.original_language IS NOT NULL THEN '?'
+        END,
         facet_votes = coalesce(movies.vote_count, 0),
         facet_genres = (
             SELECT coalesce(bit_or(
@@ -29,11 +33,13 @@ FILL = """
     FROM movies
     WHERE movies.movie_id = trends.movie_id AND trends.log_quality IS NOT NULL
 """
-_INDEXES = (
+_OLD_INDEXES = (
     "DROP INDEX trends_rank_day",
     "DROP INDEX trends_rank_week",
-    # Of a year's films the index alone is read.
     "DROP INDEX movies_release_year",
+)
+_INDEXES = (
+    # Of a year's films the index alone is read.
     """
     CREATE INDEX movies_release_year ON movies (release_year, lower(original_language))
     INCLUDE (movie_id)
@@ -50,6 +56,12 @@ _INDEXES = (
 
 
 def upgrade() -> None:
-    """Add, fill and index the columns above; seconds for each hundred thousand films."""
-    for statement in (_COLUMNS, FILL, *_INDEXES):
+    """Add, fill and index the columns above.
+
+    It takes seconds for each hundred thousand films, during which nobody else reads or writes
+    trends. Stop older processes of the service before: they do not know the columns, and what they
+    write of a film is filtered wrongly until its next version. Charts are as fast as they can be
+    once the tables are vacuumed, which PostgreSQL does by itself soon after.
+    """
+    for statement in (*_OLD_INDEXES, _COLUMNS, FILL, *_INDEXES):
         op.execute(statement)
