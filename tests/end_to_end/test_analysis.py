@@ -107,6 +107,11 @@ def test_a_run_that_fails_says_why_and_leaves_what_was_there(watched: LiveStack)
     command = RunCompute(job_id=job_id, artifact="genre-stats", as_of=tomorrow)
     event = cloud_event("compute.run.v1", job_id, command.model_dump(mode="json"))
     watched.management.publish("moviemetric.commands", "compute.run.v1", json.dumps(event))
+
+    def known() -> bool:
+        return watched.api.http.get(f"/admin/jobs/{job_id}").status_code == 200
+
+    eventually("compute-service to have taken the command", known)
     job = watched.api.ended(job_id)
     assert (job["state"], job["status"]) == ("failed", "FAILURE")
     assert "future" in job["error"]
