@@ -1,9 +1,9 @@
 """What charts are filtered by, beside each film's place in them.
 
 `trends` holds these beside the rank keys, and its indexes of the rank keys carry them along. So a
-walk down a chart that leaves most films out reads neither table: some ten million films a second
-instead of two hundred thousand. What it lets through is looked up in `movies`, which has the last
-word, because of genres the facets are only a signature: that of a film has all bits of the
+walk down a chart that leaves most films out need not look them up: it passes some millions of films
+a second instead of two hundred thousand. What it lets through is looked up in `movies`, which has
+the last word, for of the genres there is only a signature: that of a film has all bits of the
 signatures of its genres, and may by chance have those of another one (as in B. Bloom: Space/Time
 Trade-offs in Hash Coding with Allowable Errors, CACM 1970).
 """

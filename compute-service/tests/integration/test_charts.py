@@ -141,7 +141,7 @@ async def test_a_last_page_says_nothing_about_where_films_are(database: Database
     assert found == [(2, False), (4, True)], "the walk ends before the 30th"
 
 
-async def test_where_films_are_is_of_the_usual_order_only(
+async def test_films_at_the_bottom_are_found_again_in_either_order(
     deliver_all: Deliver, make: Any, api: httpx.AsyncClient
 ) -> None:
     await deliver_all(

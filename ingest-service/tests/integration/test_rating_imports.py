@@ -388,6 +388,29 @@ async def test_published_but_not_committed_is_published_again(
     assert [event.id for event in events[10:20]] == [event.id for event in events[20:30]]
 
 
+async def test_what_is_published_is_no_headway_before_it_is_committed(
+    importer: Importer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An import that dies without any is given up after some attempts; meanwhile it says more."""
+    monkeypatch.setattr("ingest_service.rating_imports._AT_A_TIME", 10)
+    monkeypatch.setattr("ingest_service.rating_imports._TELL_EVERY", 0.0)
+    rows = b"".join(b"%d,31,4,1260759144\n" % user for user in range(1, 36))
+    publish = importer.commands.publish
+    told: list[tuple[int, str | None]] = []
+    job_id = await importer.begin(HEADER + rows)
+
+    async def watched(messages: list[Outgoing]) -> None:
+        job = await importer.job(job_id)
+        told.append((job.done, job.error))
+        await publish(messages)
+
+    monkeypatch.setattr(importer.commands, "publish", watched)
+    job = await importer.ended(job_id)
+    assert (job.state, job.done) == ("succeeded", 35)
+    notes = [f"{sent} of the next 35 ratings are published" for sent in (10, 20, 30)]
+    assert told == [(0, None), *((0, note) for note in notes)]
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
